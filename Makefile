@@ -1,0 +1,47 @@
+# Needs Python >= 3.11, git and make. Another interpreter: make setup PYTHON=python3.12
+PYTHON := python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: setup run test lint format lock clean
+
+setup: $(INSTALLED)
+
+# Every package comes from the lock, hash by hash; then bmrl itself, editable, with nothing fetched.
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("bmrl needs Python >= 3.11, but $(PYTHON) is " + sys.version.split()[0] + ": make setup PYTHON=python3.11")'
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup
+	$(BIN)/bmrl run point-goal --scale laptop --seed 0 --variants default paper --out runs/point-goal --resume
+
+test: lint
+	$(BIN)/pytest
+	$(BIN)/python tools/check_wheel.py
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Keeps the locked versions that still fit pyproject.toml. The newest of all: make lock UPGRADE=--upgrade
+UPGRADE :=
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url $(UPGRADE)
+lock: setup
+	$(BIN)/python -m pip install --quiet "uv>=0.9,<1"
+	$(COMPILE) pyproject.toml --output-file requirements.lock
+	$(COMPILE) pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+# Leaves runs/ alone: those are results.
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

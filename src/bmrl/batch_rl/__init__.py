@@ -1,0 +1,6 @@
+"""Phase 1: batch-RL algorithms, one a file behind one contract, and their training on K frozen batches."""
+
+from bmrl.batch_rl.base import Algorithm as Algorithm
+from bmrl.batch_rl.base import Targets as Targets
+from bmrl.batch_rl.bcq import BCQ as BCQ
+from bmrl.batch_rl.sac import SAC as SAC

@@ -1,0 +1,86 @@
+"""Phase 1's contract: what a batch-RL algorithm offers to training, to testing and to phase 2."""
+
+from abc import abstractmethod
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from bmrl.networks import MLP, Normaliser
+from bmrl.types import Spec, Transition
+
+State = TypeVar("State")
+Tree = TypeVar("Tree")
+Metrics = dict[str, Float[Array, ""]]
+
+
+class Targets(NamedTuple):
+    """What phase 2 distils, one row a transition. An algorithm without a generator offers values alone.
+
+    For a latent z drawn once per transition, a candidate is G*(s, z) and a correction xi*(s, G*(s, z)): at the
+    paper's ground-truth candidate (Algorithm 1, line 10).
+    """
+
+    values: Float[Any, "*n"]  # Q*(s, a) at the logged action
+    latents: Any = None  # [*n, latent]
+    candidates: Any = None  # [*n, action]
+    corrections: Any = None  # [*n, action]
+
+
+class Algorithm(Protocol[State]):
+    """A batch-RL algorithm: pure functions over an explicit state, written for one MDP and mapped over K.
+
+    Implementations are frozen dataclasses of hyperparameters.
+    """
+
+    @property
+    def batch_size(self) -> int:
+        """Transitions in a minibatch."""
+
+    @abstractmethod
+    def init(self, key: Array, spec: Spec, normaliser: Normaliser) -> State:
+        """A fresh learner. ``normaliser`` holds the observation statistics of its batch."""
+
+    @abstractmethod
+    def update(self, state: State, batch: Transition, key: Array) -> tuple[State, Metrics]:
+        """One gradient step on a minibatch of shape [n, ...]."""
+
+    @abstractmethod
+    def act(self, state: State, observations: Float[Array, "n observation"], key: Array) -> Float[Array, "n action"]:
+        """The policy that is evaluated: greedy, without exploration noise."""
+
+    @abstractmethod
+    def targets(self, state: State, observations: Array, actions: Array, key: Array) -> Targets:
+        """What phase 2 distils, for transitions of shape [n, ...]."""
+
+
+class Critics(eqx.Module):
+    """An ensemble of Q-functions evaluated as one batched product: (s, a) -> [ensemble, ...]."""
+
+    members: MLP
+
+    def __init__(self, key: Array, spec: Spec, hidden: tuple[int, ...], size: int = 2):
+        keys = jax.random.split(key, size)
+        inputs = spec.observation_dim + spec.action_dim
+        self.members = eqx.filter_vmap(lambda k: MLP(k, inputs, hidden, 1))(keys)
+
+    def __call__(self, observations: Array, actions: Array) -> Array:
+        """Every member's value of (s, a): [members, ...]."""
+        inputs = jnp.concatenate([observations, actions], axis=-1)
+        return jax.vmap(lambda member: member(inputs)[..., 0])(self.members)
+
+
+def polyak(target: Tree, online: Tree, rate: float) -> Tree:
+    """Move the target network a step of ``rate`` towards the online network."""
+    return jax.tree.map(lambda t, o: (1 - rate) * t + rate * o, target, online)
+
+
+def gradient_step(
+    optimiser: optax.GradientTransformation, gradient: Tree, state: optax.OptState, params: Tree
+) -> tuple[Tree, optax.OptState]:
+    """One step of the optimiser: (new parameters, new optimiser state)."""
+    updates, state = optimiser.update(gradient, state)
+    return optax.apply_updates(params, updates), state

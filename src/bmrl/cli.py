@@ -1,0 +1,145 @@
+"""The command line. Heavy imports wait until a command runs, so that ``bmrl --help`` answers at once."""
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from bmrl.errors import BmrlError
+
+ExperimentName = Literal["point-goal", "halfcheetah-velocity", "hopper-velocity"]
+Directory = Annotated[Path, tyro.conf.Positional]
+
+
+@dataclass
+class Run:
+    """All stages: collect batches, teach K learners, distil them into one student, test it zero-shot."""
+
+    experiment: Annotated[ExperimentName, tyro.conf.Positional]
+    """what to run"""
+    out: Path
+    """the run directory to make"""
+    scale: Literal["smoke", "laptop", "paper"] = "laptop"
+    """sizes: seconds to try the program, minutes to hours on two cores, or those of the paper"""
+    seed: int = 0
+    """seed of everything"""
+    resume: bool = False
+    """go on with the run in OUT"""
+    variants: tuple[Literal["default", "paper"], ...] = ("default",)
+    """students to distil: our choices, and exactly the paper's"""
+
+
+@dataclass
+class Collect:
+    """Stage 1 alone: SAC in every train MDP; its replay buffers are the batches."""
+
+    experiment: Annotated[ExperimentName, tyro.conf.Positional]
+    """what to run"""
+    out: Path
+    """the run directory to make"""
+    scale: Literal["smoke", "laptop", "paper"] = "laptop"
+    """sizes: seconds to try the program, minutes to hours on two cores, or those of the paper"""
+    seed: int = 0
+    """seed of everything"""
+    resume: bool = False
+    """go on with the run in OUT"""
+
+
+@dataclass
+class Teach:
+    """Stage 2 alone: a batch-RL learner for each batch of a run directory."""
+
+    directory: Directory
+    """a run directory with batches"""
+    resume: bool = False
+    """go on after an interruption"""
+
+
+@dataclass
+class Distill:
+    """Stage 3 alone: the teachers of a run directory into one student."""
+
+    directory: Directory
+    """a run directory with batches and teachers"""
+    variants: tuple[Literal["default", "paper"], ...] = ("default",)
+    """students to distil: our choices, and exactly the paper's"""
+    resume: bool = False
+    """go on after an interruption"""
+
+
+@dataclass
+class Evaluate:
+    """Stage 4 alone: test the students of a run directory zero-shot, on any MDPs of the family."""
+
+    directory: Directory
+    """a run directory with students"""
+    mdp: tuple[str, ...] = ()
+    """parameters of the MDP to test on, e.g. target_velocity=0.6; none: the family's test MDPs"""
+    split: Literal["test", "validation"] = "test"
+    """which of the family's MDPs to test on, if no --mdp is given"""
+    episodes: int | None = None
+    """episodes an MDP; the experiment's own number if not given"""
+    context: str = "episode"
+    """where the identity comes from: episode, none (blank), or a directory of logs of the MDP"""
+
+
+Command = (
+    Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[Collect, tyro.conf.subcommand("collect")]
+    | Annotated[Teach, tyro.conf.subcommand("teach")]
+    | Annotated[Distill, tyro.conf.subcommand("distill")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+)
+
+
+def main() -> None:
+    """Entry point: exit code 0 if all went well, 2 after a mistake of the user's, told in one line."""
+    command = tyro.cli(
+        Command, prog="bmrl", description="Batch meta-RL: from logs of many MDPs to one policy for unseen ones."
+    )
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("bmrl").setLevel(logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.WARNING)
+    try:
+        execute(command)
+    except BmrlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped: continue with --resume", file=sys.stderr)
+        sys.exit(130)
+
+
+def execute(command: Run | Collect | Teach | Distill | Evaluate) -> None:
+    """Run one command."""
+    from bmrl import parallel
+
+    parallel.set_up_jax()
+    from bmrl import pipeline, report
+    from bmrl.experiments import get_experiment
+
+    directory = command.out if isinstance(command, Run | Collect) else command.directory
+    if isinstance(command, Run | Collect):
+        pipeline.check_place(directory, command.resume)
+    else:
+        pipeline.open_run(directory)
+    with pipeline.working_on(directory):
+        if isinstance(command, Run | Collect):
+            experiment = get_experiment(command.experiment, command.scale, command.seed)
+            run = pipeline.start_run(directory, experiment)
+            pipeline.collect_stage(run)
+        else:
+            run = pipeline.open_run(directory)
+        if isinstance(command, Run | Teach):
+            pipeline.teach_stage(run, command.resume)
+        if isinstance(command, Run | Distill):
+            for variant in command.variants:
+                pipeline.distill_stage(run, variant, command.resume)
+        if isinstance(command, Run):
+            report.evaluate_stage(run)
+        if isinstance(command, Evaluate):
+            report.evaluate_stage(run, command.mdp, command.split, command.episodes, command.context)

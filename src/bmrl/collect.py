@@ -1,0 +1,191 @@
+"""Run SAC in K MDPs in lockstep and keep every transition: the replay buffers are the batches (paper, section 5)."""
+
+import functools
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bmrl import parallel
+from bmrl.batch_rl.sac import SAC
+from bmrl.data import write_batch
+from bmrl.errors import BmrlError
+from bmrl.families.base import Family, Parameters, Simulator
+from bmrl.networks import Normaliser
+from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
+from bmrl.runs.metrics import Metrics
+from bmrl.runs.progress import Progress
+from bmrl.types import Spec, Transition
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """How much is collected and by which SAC."""
+
+    transitions: int  # in each MDP
+    warmup: int  # of these, the first ones act uniformly at random
+    warmup_hold: int = 1  # steps for which a random action of the warm-up is held: the longer, the wider it roams
+    steps_per_train: int = 50  # environment steps between trainings of as many gradient steps each
+    sac: SAC = field(default_factory=SAC)
+
+
+def collect(
+    family: Family,
+    mdps: Sequence[Parameters],
+    config: CollectConfig,
+    seed: int,
+    out: Path,
+    checkpoints: Path,
+    metrics: Metrics,
+    checkpoint_seconds: float,
+) -> None:
+    """Fill ``out`` with one batch directory an MDP; goes on from the newest checkpoint, if there is one."""
+    learners = len(mdps)
+    spec = Spec(family.observation_dim, family.action_dim)
+    simulator = family.simulator(mdps, seed)
+    keys = parallel.learner_keys(seed, "collect", learners)
+    init = jax.jit(jax.vmap(lambda key: config.sac.init(key, spec, Normaliser.identity(spec.observation_dim))))
+    explore, train = _programs(config)
+
+    states = parallel.unshard(init(jax.vmap(lambda k: jax.random.fold_in(k, 0))(keys)), learners)
+    log, now, step = _empty_log(learners, config.transitions, family), simulator.reset(), 0
+    like = {"states": states, "log": log, "simulator": simulator.state(), "observations": now}
+    if found := latest_checkpoint(checkpoints, like):
+        step, tree, _ = found
+        states, log, now = tree["states"], tree["log"], tree["observations"]
+        simulator.restore(tree["simulator"])
+    metrics.truncate("collect", step)
+
+    states, keys = parallel.shard((states, np.asarray(keys)))
+    replay = parallel.shard(
+        Transition(log["observations"], log["actions"], log["rewards"], log["next_observations"], log["terminations"])
+    )
+    saved = time.monotonic()
+    with Progress("collect", config.transitions, step) as progress:
+        while step < config.transitions:
+            steps = min(config.steps_per_train, config.transitions - step)
+            for t in range(step, step + steps):
+                actions = explore(states, parallel.shard(now), keys, t)
+                now = _record(log, t, now, np.asarray(actions)[:learners], simulator)
+            new = parallel.shard(Transition(*(log[f][:, step : step + steps] for f in Transition._fields)))
+            train_steps = steps if step + steps > config.warmup else 0
+            states, replay, losses = train(states, replay, new, keys, step, train_steps)
+            step += steps
+            progress.update(step)
+            if step % (20 * config.steps_per_train) == 0 or step == config.transitions:
+                losses = parallel.unshard(losses, learners)
+                window = slice(max(0, step - 10 * family.horizon), step)
+                losses["reward"] = log["rewards"][:, window].mean(1)
+                metrics.log("collect", step, losses)
+            if time.monotonic() - saved > checkpoint_seconds and step < config.transitions:
+                tree = {
+                    "states": parallel.unshard(states, learners),
+                    "log": log,
+                    "simulator": simulator.state(),
+                    "observations": now,
+                }
+                save_checkpoint(checkpoints, step, tree, {})
+                saved = time.monotonic()
+
+    for k, parameters in enumerate(mdps):
+        arrays = {name: values[k] for name, values in log.items()}
+        _write(out / f"mdp-{k:03d}", arrays, parameters, family, provenance(config, seed))
+
+
+def provenance(config: CollectConfig, seed: int) -> dict[str, Any]:
+    """What a batch's manifest says of how it was made, as JSON values."""
+    made: dict[str, Any] = json.loads(json.dumps({"collector": "SAC", "seed": seed, **asdict(config)}))
+    return made
+
+
+@functools.lru_cache(maxsize=4)
+def _programs(config: CollectConfig) -> tuple[Any, Any]:
+    """The two compiled programs of collection: choose the next action; take in new transitions and train."""
+    sac = config.sac
+
+    def explore(state: Any, observation: jax.Array, key: jax.Array, step: jax.Array) -> jax.Array:
+        policy_key = jax.random.fold_in(jax.random.fold_in(key, 1), step)
+        hold_key = jax.random.fold_in(jax.random.fold_in(key, 2), step // config.warmup_hold)
+        action = sac.explore(state, observation[None], policy_key)[0]
+        return jnp.where(step < config.warmup, jax.random.uniform(hold_key, action.shape, minval=-1, maxval=1), action)
+
+    def train(
+        state: Any, replay: Transition, new: Transition, key: jax.Array, start: jax.Array, steps: jax.Array
+    ) -> Any:
+        replay = jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, start, 0), replay, new)
+        count = start + len(new.rewards)
+        train_key = jax.random.fold_in(key, 3)
+
+        def body(i: jax.Array, carry: Any) -> Any:
+            state, _ = carry
+            index_key, update_key = jax.random.split(jax.random.fold_in(train_key, start + i))
+            rows = jax.random.randint(index_key, (sac.batch_size,), 0, count)
+            return sac.update(state, jax.tree.map(lambda x: x[rows], replay), update_key)
+
+        shapes = jax.eval_shape(lambda: body(jnp.int32(0), (state, None))[1])
+        nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
+        state, metrics = jax.lax.fori_loop(0, steps, body, (state, nothing))
+        return state, replay, metrics
+
+    return (
+        parallel.over_learners(explore, replicated=1),
+        parallel.over_learners(train, replicated=2, donate=(0, 1)),
+    )
+
+
+def _empty_log(learners: int, transitions: int, family: Family) -> dict[str, np.ndarray]:
+    def zeros(*shape: int, dtype: Any = np.float32) -> np.ndarray:
+        return np.zeros((learners, transitions, *shape), dtype)
+
+    log = {
+        "observations": zeros(family.observation_dim),
+        "actions": zeros(family.action_dim),
+        "rewards": zeros(),
+        "next_observations": zeros(family.observation_dim),
+        "terminations": zeros(dtype=bool),
+        "truncations": zeros(dtype=bool),
+    }
+    return log | {f"infos.{name}": zeros() for name in family.info_names}
+
+
+def _record(
+    log: dict[str, np.ndarray], t: int, now: np.ndarray, actions: np.ndarray, simulator: Simulator
+) -> np.ndarray:
+    """Step every MDP, write the transitions into row t, and start the next episodes: the one reset there is."""
+    step = simulator.step(actions)
+    log["observations"][:, t], log["actions"][:, t], log["rewards"][:, t] = now, actions, step.rewards
+    log["next_observations"][:, t] = step.observations
+    log["terminations"][:, t], log["truncations"][:, t] = step.terminations, step.truncations
+    for name in simulator.family.info_names:
+        log[f"infos.{name}"][:, t] = step.infos[name]
+    if step.infos.get("invalid", np.zeros(1)).any():
+        slot = int(step.infos["invalid"].argmax())
+        raise BmrlError(f"mdp-{slot:03d}: the simulation became unstable at step {t}; nothing was written")
+    ended = step.terminations | step.truncations
+    return simulator.reset(ended) if ended.any() else step.observations
+
+
+def _write(path: Path, log: dict[str, np.ndarray], mdp: Parameters, family: Family, provenance: dict) -> None:
+    """One MDP's log as a batch directory: an episode's last next observation becomes a row of its own."""
+    truncations = log["truncations"].copy()
+    truncations[-1] |= not log["terminations"][-1]  # the buffer's end cuts the last episode
+    ends = np.flatnonzero(log["terminations"] | truncations)
+    observations = np.insert(log["observations"], ends + 1, log["next_observations"][ends], axis=0)
+    write_batch(
+        path,
+        observations=observations,
+        actions=log["actions"],
+        rewards=log["rewards"],
+        terminations=log["terminations"],
+        truncations=truncations,
+        infos={name.removeprefix("infos."): x for name, x in log.items() if name.startswith("infos.")},
+        mdp=mdp,
+        family=family.name,
+        provenance=provenance,
+    )

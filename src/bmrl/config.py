@@ -1,0 +1,34 @@
+"""Configurations as JSON and back: typed dataclasses are the only configuration language."""
+
+from typing import Any
+
+from cattrs import Converter, transform_error
+from cattrs.errors import BaseValidationError
+from cattrs.strategies import configure_tagged_union
+
+from bmrl.batch_rl import BCQ, SAC
+from bmrl.errors import BmrlError
+
+_converter = Converter(forbid_extra_keys=True)
+configure_tagged_union(SAC | BCQ, _converter, tag_name="algorithm")
+
+
+def to_json(config: Any, kind: Any = None) -> Any:
+    """A dataclass as plain JSON values; ``kind`` is its declared type where that is a union."""
+    return _converter.unstructure(config, kind)
+
+
+def from_json(data: Any, kind: Any, where: str) -> Any:
+    """A dataclass of type ``kind``. Raises BmrlError naming ``where`` and the field that does not fit."""
+    try:
+        return _converter.structure(data, kind)
+    except (BaseValidationError, TypeError, ValueError, KeyError) as error:
+        raise BmrlError(f"{where}: {'; '.join(transform_error(error))}") from error
+
+
+def difference(old: Any, new: Any, path: str = "") -> list[str]:
+    """Where two JSON values differ, a line each: ``collect.transitions: 5000 -> 60000``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = dict.fromkeys([*old, *new])
+        return [line for k in keys for line in difference(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))]
+    return [] if old == new else [f"{path}: {old} -> {new}"]

@@ -1,0 +1,365 @@
+"""The batch of one MDP: a directory of memory-mapped arrays and a manifest.
+
+Names are Minari's. Episodes lie one after the other. An episode of T transitions has T + 1 observations, so N
+transitions in E episodes have N + E observations:
+
+    transition        0   1   2   |   3   4          N = 5, E = 2
+    observation     0   1   2   3 | 4   5   6        N + E = 7
+    ends                      x           x          termination or truncation
+
+Transition t of episode e (both counted from 0) has its observation in row t + e and its next observation in
+row t + e + 1.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bmrl.errors import BmrlError, CorruptError
+from bmrl.runs.storage import (
+    MANIFEST,
+    commit_directory,
+    committed_names,
+    locate,
+    open_regular,
+    require_format,
+    verify_directory,
+)
+
+FORMAT, VERSION = "bmrl-batch", 1
+ACTION_TOLERANCE = 1e-6  # rounding of float32 policies; anything further outside [-1, 1] is a mistake
+
+Array: TypeAlias = NDArray[Any]
+
+_FIELDS = ("observations", "actions", "rewards", "terminations", "truncations")
+_FLAGS = ("terminations", "truncations")
+_SHAPES = {"observations": "[N + E, d_s]", "actions": "[N, d_a]"}  # of the other fields: [N]
+_INFO = re.compile(r"infos\.[A-Za-z0-9_-]{1,100}")
+_CHUNK_BYTES = 1 << 24  # arrays are checked and converted this much at a time: they may exceed the memory
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The transitions of one MDP, N in E episodes. The stored arrays are memory-mapped and read-only.
+
+    Attributes:
+        name: the directory's name, "mdp-000".
+        observations: [N + E, d_s] float32.
+        actions: [N, d_a] float32, in [-1, 1].
+        rewards: [N] float32.
+        terminations: [N] bool, the MDP reached a terminal state.
+        truncations: [N] bool, the episode was cut: a time limit, or the end of the data.
+        infos: {name: [N, ...] float32}.
+        manifest: the MDP's parameters ``mdp``, ``family``, ``provenance``, ``counts``, ``files``.
+        rows: [N] int64, every transition's row in ``observations``; ``rows + 1`` is its next observation's.
+        episode_starts: [E] int64, the first transition of every episode.
+        episode_ends: [E] int64, one past the last transition of every episode.
+    """
+
+    name: str
+    observations: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    terminations: NDArray[np.bool_]
+    truncations: NDArray[np.bool_]
+    infos: dict[str, NDArray[np.float32]]
+    manifest: dict[str, Any]
+    rows: NDArray[np.int64]
+    episode_starts: NDArray[np.int64]
+    episode_ends: NDArray[np.int64]
+
+    @property
+    def size(self) -> int:
+        """N, the number of transitions."""
+        return len(self.actions)
+
+    @property
+    def episodes(self) -> int:
+        """E, the number of episodes."""
+        return len(self.episode_ends)
+
+    @property
+    def observation_dim(self) -> int:
+        """d_s."""
+        return self.observations.shape[1]
+
+    @property
+    def action_dim(self) -> int:
+        """d_a."""
+        return self.actions.shape[1]
+
+
+def write_batch(
+    path: str | os.PathLike[str],
+    *,
+    observations: ArrayLike,
+    actions: ArrayLike,
+    rewards: ArrayLike,
+    terminations: ArrayLike,
+    truncations: ArrayLike,
+    infos: Mapping[str, ArrayLike] | None = None,
+    mdp: Mapping[str, float] | None = None,
+    family: str | None = None,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Writes the batch of one MDP to the directory ``path``, whole or not at all.
+
+    Numbers are stored as float32, terminations and truncations (bool, or 0 and 1) as bool.
+
+    Args:
+        path: ``.../mdp-000``; a batch that is there is replaced.
+        observations: [N + E, d_s], with the last observation of every episode.
+        actions: [N, d_a], in [-1, 1].
+        rewards: [N].
+        terminations: [N], set where the MDP reached a terminal state.
+        truncations: [N], set where an episode was cut: by a time limit, or by the end of the data.
+        infos: {name: [N, ...]}, what else was logged.
+        mdp: the MDP's parameters, None if unknown.
+        family: the name of the MDP's family, None if unknown.
+        provenance: how the data was made, JSON values.
+
+    Raises ``BmrlError``, naming the MDP, field and row, for what ``read_batch`` would refuse, and where the
+    disk is full or the place cannot be written. A batch that was there then stays.
+    """
+    path = Path(path)
+    given = {
+        "observations": observations,
+        "actions": actions,
+        "rewards": rewards,
+        "terminations": terminations,
+        "truncations": truncations,
+        **{f"infos.{info}": values for info, values in (infos or {}).items()},
+    }
+    arrays = {field: _numbers(path, field, values) for field, values in given.items()}
+    ends = _check(path, arrays)
+
+    def write(directory: Path) -> None:
+        for field, array in arrays.items():
+            with open(directory / f"{field}.npy", "wb") as file:
+                _write_npy(file, array, _dtype(field))
+
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "family": family,
+        "mdp": None if mdp is None else {key: _parameter(path, key, mdp[key]) for key in mdp},
+        "mdp_id": path.absolute().name,
+        "provenance": dict(provenance),
+        "counts": {"transitions": len(arrays["actions"]), "episodes": len(ends)},
+        "files": {
+            f"{field}.npy": {"dtype": _dtype(field).name, "shape": array.shape} for field, array in arrays.items()
+        },
+    }
+    commit_directory(path, write, manifest)
+
+
+def read_batch(path: str | os.PathLike[str], verify: bool = True) -> Batch:
+    """Opens the batch of one MDP after checking every file and value.
+
+    ``verify=False`` leaves out one check: the files' SHA-256.
+
+    Raises ``CorruptError`` where a file does not match the manifest, and ``BmrlError``, naming the MDP, field
+    and row, where an array is missing or has a wrong dtype or shape, a value is NaN or infinite, an action
+    lies outside [-1, 1], the counts do not match, the last transition ends no episode, or there is none.
+    """
+    path = Path(path)
+    manifest = verify_directory(path, hashes=verify)
+    directory = locate(path)
+    require_format(directory, manifest, FORMAT, VERSION)
+    _check_manifest(directory, manifest)
+    arrays = {
+        file.removesuffix(".npy"): _open_npy(directory / file, entry) for file, entry in manifest["files"].items()
+    }
+    for field in _FIELDS:
+        if field not in arrays:
+            raise BmrlError(f"{path}: {field}.npy is missing; make the batch again with it")
+    ends = _check(path, arrays)
+    counts = {"transitions": len(arrays["actions"]), "episodes": len(ends)}
+    if manifest.get("counts") != counts:
+        raise BmrlError(f"{path}: the arrays hold {counts}, the manifest says {manifest.get('counts')}")
+    starts = np.concatenate([[0], ends[:-1]])
+    episode = np.repeat(np.arange(len(ends)), ends - starts)
+    return Batch(
+        name=path.absolute().name,
+        **{field: arrays.pop(field) for field in _FIELDS},
+        infos={field.removeprefix("infos."): array for field, array in arrays.items()},
+        manifest=manifest,
+        rows=np.arange(len(episode)) + episode,
+        episode_starts=starts,
+        episode_ends=ends,
+    )
+
+
+def read_batches(directory: str | os.PathLike[str]) -> list[Batch]:
+    """Opens the batches mdp-000, mdp-001, ... of ``directory``, in this order; other names are ignored.
+
+    Raises ``BmrlError`` for what ``read_batch`` refuses, where there is no batch or a number is left out,
+    and, naming two MDPs, where they differ in family or in dimensions.
+    """
+    root = locate(Path(directory))
+    found = {name for name in committed_names(root) if name.startswith("mdp-")}
+    names = [f"mdp-{number:03d}" for number in range(len(found))]
+    if not found:
+        raise BmrlError(f"{root} holds no batches: directories named mdp-000, mdp-001, ...")
+    if missing := sorted(set(names) - found):
+        raise BmrlError(f"{root} holds {max(found)} but not {missing[0]}; number the MDPs from mdp-000 on")
+    batches = [read_batch(root / name) for name in names]
+    for batch in batches[1:]:
+        for what, one, other in (
+            ("family", batches[0].manifest["family"], batch.manifest["family"]),
+            ("observation dimension", batches[0].observation_dim, batch.observation_dim),
+            ("action dimension", batches[0].action_dim, batch.action_dim),
+        ):
+            if one != other:
+                raise BmrlError(f"{root}: mdp-000 and {batch.name} differ in {what}: {one!r} and {other!r}")
+    return batches
+
+
+def _numbers(where: Path, field: str, values: ArrayLike) -> Array:
+    if field not in _FIELDS and _INFO.fullmatch(field) is None:
+        raise BmrlError(f"{where}: {field!r} cannot name an array; use letters, digits, '_', '-'")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise BmrlError(f"{where}: {field} is no array: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise BmrlError(f"{where}: {field} has dtype {array.dtype}, numbers are needed")
+    return array
+
+
+def _parameter(where: Path, key: str, value: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise BmrlError(f"{where}: the MDP's parameter {key!r} is {value!r}, a finite number is needed")
+    return number
+
+
+def _dtype(field: str) -> np.dtype[Any]:
+    return np.dtype(np.bool_ if field in _FLAGS else np.float32)
+
+
+def _check(where: Path, arrays: Mapping[str, Array]) -> NDArray[np.int64]:
+    """Refuses arrays that are no batch; returns one past the last transition of every episode, [E]."""
+    _check_shapes(where, arrays)
+    for field, array in arrays.items():
+        _check_values(where, field, array)
+    size = len(arrays["actions"])
+    ends = np.flatnonzero(arrays["terminations"].astype(bool) | arrays["truncations"].astype(bool)) + 1
+    if len(ends) == 0 or ends[-1] != size:
+        raise BmrlError(
+            f"{where}: the last transition (row {size - 1}) ends no episode; if the data was cut there, set "
+            "its truncation"
+        )
+    needed, rows = size + len(ends), len(arrays["observations"])
+    if rows != needed:
+        raise BmrlError(
+            f"{where}: observations has {rows} rows, {needed} are needed: {size} transitions and the last "
+            f"observation of {len(ends)} episodes"
+        )
+    return ends
+
+
+def _check_shapes(where: Path, arrays: Mapping[str, Array]) -> None:
+    for field, array in arrays.items():
+        wanted = _SHAPES.get(field, "[N]" if field in _FIELDS else "[N, ...]")
+        rank = wanted.count(",") + 1
+        if array.ndim != rank and (array.ndim == 0 or field in _FIELDS):
+            raise BmrlError(f"{where}: {field} has shape {list(array.shape)}, {wanted} is needed")
+        if array.size == 0:
+            raise BmrlError(f"{where}: {field} is empty (shape {list(array.shape)}), {wanted} is needed")
+    actions = arrays["actions"]
+    for field, array in arrays.items():
+        if field != "observations" and len(array) != len(actions):
+            raise BmrlError(
+                f"{where}: {field} has shape {list(array.shape)}, actions {list(actions.shape)}; both need "
+                "one row a transition"
+            )
+
+
+def _check_values(where: Path, field: str, array: Array) -> None:
+    for start, chunk in _chunks(array):
+        if field in _FLAGS:
+            values = chunk.view(np.uint8) if chunk.dtype == np.bool_ else chunk  # a file's bools may be any byte
+            _refuse(where, field, start, values, (values != 0) & (values != 1), "0 (no) or 1 (yes) is needed")
+        else:
+            with np.errstate(over="ignore"):
+                values = chunk.astype(np.float32, copy=False)
+            _refuse(where, field, start, chunk, ~np.isfinite(values), "a finite float32 is needed")
+            if field == "actions":
+                outside = np.abs(values) > 1 + ACTION_TOLERANCE
+                _refuse(where, field, start, chunk, outside, "actions must be scaled to [-1, 1]")
+
+
+def _refuse(where: Path, field: str, start: int, chunk: Array, bad: NDArray[np.bool_], needed: str) -> None:
+    if bad.any():
+        index = tuple(np.argwhere(bad)[0].tolist())
+        column = f", column {', '.join(map(str, index[1:]))}" if len(index) > 1 else ""
+        raise BmrlError(f"{where}: {field} has {chunk[index]} at row {start + index[0]}{column}; {needed}")
+
+
+def _chunks(array: Array) -> Iterator[tuple[int, Array]]:
+    """(first row, rows) of the pieces of an array."""
+    rows = max(1, _CHUNK_BYTES // (array.nbytes // len(array)))
+    for start in range(0, len(array), rows):
+        yield start, array[start : start + rows]
+
+
+def _check_manifest(directory: Path, manifest: dict[str, Any]) -> None:
+    def is_mdp(value: Any) -> bool:
+        return isinstance(value, dict) and all(type(number) in (int, float) for number in value.values())
+
+    kinds: dict[str, Callable[[Any], bool]] = {
+        "family": lambda value: value is None or isinstance(value, str),
+        "mdp": lambda value: value is None or is_mdp(value),
+        "provenance": lambda value: isinstance(value, dict),
+    }
+    for key, holds in kinds.items():
+        if key not in manifest or not holds(manifest[key]):
+            raise CorruptError(f"{directory / MANIFEST}: {key!r} is missing or of a wrong type")
+    for file in manifest["files"]:
+        field, _, suffix = file.rpartition(".")
+        if suffix != "npy" or (field not in _FIELDS and _INFO.fullmatch(field) is None):
+            raise CorruptError(f"{directory / file} is no array of a batch; remove the batch and make it again")
+
+
+def _write_npy(file: BinaryIO, array: Array, dtype: np.dtype[Any]) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for _, chunk in _chunks(array):
+        file.write(chunk.astype(dtype).tobytes())
+
+
+def _open_npy(path: Path, entry: dict[str, Any]) -> Array:
+    """Maps an array whose header agrees with its field, with the manifest and with the size of the file."""
+    dtype = _dtype(path.name.removesuffix(".npy"))
+    with open_regular(path) as file:
+        try:
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError("not version 1.0")
+            shape, fortran_order, found = np.lib.format.read_array_header_1_0(file)
+        except Exception as error:  # the parser lets through whatever a hostile header makes Python raise
+            raise CorruptError(f"{path} has no valid .npy header ({error})") from error
+        if found != dtype or fortran_order:
+            order = " in Fortran order" if fortran_order else ""
+            raise BmrlError(f"{path} has dtype {found}{order}, {dtype} is needed")
+        if entry.get("dtype") != dtype.name or entry.get("shape") != list(shape):
+            raise CorruptError(f"{path} has shape {list(shape)}, the manifest says {entry}")
+        offset, size = file.tell(), os.fstat(file.fileno()).st_size
+        declared = dtype.itemsize
+        for length in shape:
+            declared *= length
+        if min(shape, default=0) < 0 or declared != size - offset:
+            raise CorruptError(f"{path} declares {declared} bytes of data but has {size - offset}")
+        if declared == 0:
+            return np.empty(shape, dtype)
+        return np.asarray(np.memmap(file, dtype, mode="r", offset=offset, shape=shape))

@@ -1,0 +1,284 @@
+"""Phase 2 (Algorithm 1): joint, end-to-end distillation of K learners into one identity-conditioned student."""
+
+import functools
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from bmrl import parallel
+from bmrl.batch_rl.base import Algorithm, Targets
+from bmrl.batch_rl.replay import Replay
+from bmrl.batch_rl.teach import spec_of
+from bmrl.distill.contexts import ContextConfig, ContextIndex, draw_context
+from bmrl.distill.reward_model import RewardModel, RewardModelConfig, fit_reward_model
+from bmrl.distill.student import Statistics, Student, StudentConfig
+from bmrl.networks import Normaliser
+from bmrl.networks.set_encoder import context_inputs
+from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
+from bmrl.runs.metrics import Metrics
+from bmrl.runs.progress import Progress
+from bmrl.types import Transition
+
+MAX_LOSS_RATIO = 1000.0  # bound on how far a term is scaled up to Q_S's
+AVERAGE_RATE = 0.01  # of the running means of the losses, by which they are scaled
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Networks, contexts and optimisation of phase 2."""
+
+    student: StudentConfig
+    context: ContextConfig
+    updates: int
+    contexts: int  # contexts a minibatch, each of an MDP drawn uniformly
+    queries: int  # transitions a context: the minibatch has contexts * queries elements
+    learning_rate: float = 1e-3
+    decay: bool = True  # the learning rate falls to zero along a cosine
+    predict_next: bool = False  # P predicts s' as well as r
+    reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
+
+
+class Minibatch(NamedTuple):
+    """One minibatch: c contexts of up to n transitions, each with q transitions to distil."""
+
+    context: Transition  # [c, n, ...]
+    mask: Bool[Array, "c n"]
+    queries: Transition  # [c, q, ...]
+    targets: Targets  # [c, q, ...]
+    weights: Float[Array, "c q"]  # 0 where the transition is in its own context, else 1
+
+
+class DistillState(NamedTuple):
+    """Everything phase 2 needs to go on."""
+
+    student: Student
+    optimiser: optax.OptState
+    averages: dict[str, Float[Array, ""]]  # running mean of each loss term
+
+
+# ---------------------------------------------------------------------- what is distilled
+
+
+def teacher_targets(algorithm: Algorithm, states: Any, replay: Replay, seed: int) -> Targets:
+    """Every learner's targets on its own batch, [K, n, ...]: frozen networks, so once per transition is enough."""
+
+    def targets(state: Any, replay: Replay, key: Array) -> Targets:
+        chunk = 1000
+        count = -(-len(replay.rewards) // chunk)
+        index = jnp.arange(count * chunk).reshape(count, chunk)
+        index = jnp.minimum(index, len(replay.rewards) - 1)
+
+        def one(args: tuple[Array, Array]) -> Targets:
+            rows, i = args
+            batch = replay.take(rows)
+            return algorithm.targets(state, batch.observations, batch.actions, jax.random.fold_in(key, i))
+
+        chunks = jax.lax.map(one, (index, jnp.arange(count)))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(replay.rewards)], chunks)
+
+    learners = len(replay.size)
+    keys = np.asarray(parallel.learner_keys(seed, "targets", learners))
+    return parallel.unshard(parallel.over_learners(targets)(*parallel.shard((states, replay, keys))), learners)
+
+
+def train_statistics(replay: Replay, targets: Targets) -> Statistics:
+    """Means and scales over the train batches, each MDP with the same weight."""
+    transitions = [jax.tree.map(lambda x, k=k: x[k], replay).take(np.arange(n)) for k, n in enumerate(replay.size)]
+
+    def over_mdps(rows: list[Any]) -> Normaliser:
+        mean = np.mean([x.mean(0, dtype=np.float64) for x in rows], axis=0)
+        variance = np.mean([((x - mean) ** 2).mean(0, dtype=np.float64) for x in rows], axis=0)
+        scale = np.sqrt(variance)
+        return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(np.where(scale > 1e-6, scale, 1.0), jnp.float32))
+
+    return Statistics(
+        over_mdps([t.observations for t in transitions]),
+        over_mdps([np.asarray(context_inputs(t)) for t in transitions]),
+        over_mdps([t.rewards[:, None] for t in transitions]),
+        over_mdps([targets.values[k, :n, None] for k, n in enumerate(replay.size)]),
+    )
+
+
+# ---------------------------------------------------------------------- losses (section 4.1, Algorithm 1 line 12)
+
+
+def losses(student: Student, batch: Minibatch) -> dict[str, Array]:
+    """The unscaled terms of Algorithm 1's loss, each a mean over elements and components.
+
+    ``value`` is in units of the targets' variance, ``reward`` and ``next_observation`` of their own.
+    """
+    m = student.encoder(batch.context, batch.mask)
+    m = jnp.broadcast_to(m[:, None], (*batch.weights.shape, m.shape[-1]))
+    s, a = batch.queries.observations, batch.queries.actions
+    statistics = jax.lax.stop_gradient(student.statistics)  # a trained scale would only shrink the loss
+
+    def mean(squares: Array) -> Array:
+        per_element = squares if squares.ndim == batch.weights.ndim else squares.mean(-1)
+        return (batch.weights * per_element).sum() / batch.weights.sum()
+
+    terms = {"value": mean(((student.values(s, a, m) - batch.targets.values) / statistics.values.scale[0]) ** 2)}
+    if student.candidate is not None:
+        z, candidates = batch.targets.latents, batch.targets.candidates
+        terms["candidate"] = mean((student.candidates(s, z, m) - candidates) ** 2)
+        terms["correction"] = mean((student.corrections(s, candidates, m) - batch.targets.corrections) ** 2)
+    predicted = student.predictions(s, a, m)
+    rewards = statistics.rewards(batch.queries.rewards[..., None])
+    terms["reward"] = mean((predicted[..., :1] - rewards) ** 2)
+    if predicted.shape[-1] > 1:
+        d = s.shape[-1]
+        change = batch.queries.next_observations - s
+        inputs = jax.lax.stop_gradient(student.encoder.inputs)
+        change = (change - inputs.mean[-d:]) / inputs.scale[-d:]
+        terms["next_observation"] = mean((predicted[..., 1:] - change) ** 2)
+    return terms
+
+
+def scaled_loss(
+    student: Student, batch: Minibatch, averages: dict[str, Array], steps: Array
+) -> tuple[Array, tuple[dict[str, Array], dict[str, Array]]]:
+    """L_Q + sum over the other terms of stopgrad(mean L_Q / mean L_x) L_x, with running means, the ratio bounded."""
+    terms = losses(student, batch)
+    # A plain mean over the first steps, then an exponential one.
+    rate = jnp.maximum(AVERAGE_RATE, 1.0 / (steps + 1.0))
+    averages = {name: (1 - rate) * averages[name] + rate * jax.lax.stop_gradient(x) for name, x in terms.items()}
+    ratios = {
+        name: jnp.clip(averages["value"] / jnp.maximum(averages[name], 1e-12), 1 / MAX_LOSS_RATIO, MAX_LOSS_RATIO)
+        for name in terms
+    }
+    total = jnp.sum(jnp.stack([ratios[name] * x for name, x in terms.items()]))
+    return total, (terms, averages)
+
+
+# ---------------------------------------------------------------------- training
+
+
+def draw_minibatch(
+    key: Array, replay: Replay, targets: Targets, reward_model: RewardModel | None, config: DistillConfig
+) -> Minibatch:
+    """Contexts and the transitions to distil, each pair from the same MDP."""
+    mdp_key, context_key, query_key = jax.random.split(key, 3)
+    mdp = jax.random.randint(mdp_key, (config.contexts,), 0, len(replay.size))
+    draw = jax.vmap(lambda k, j: draw_context(k, replay, j, config.context))
+    where: ContextIndex = draw(jax.random.split(context_key, config.contexts), mdp)
+    source = jnp.broadcast_to(where.source[:, None], where.position.shape)
+    context = replay.take_from(source, where.position)
+    if reward_model is not None:
+        context = reward_model.relabel(context, source, jnp.broadcast_to(mdp[:, None], source.shape))
+
+    shape = (config.contexts, config.queries)
+    query_mdp = jnp.broadcast_to(mdp[:, None], shape)
+    index = jax.random.randint(query_key, shape, 0, replay.size[query_mdp])
+    same = (index[:, :, None] == where.position[:, None]) & where.mask[:, None] & (where.source == mdp)[:, None, None]
+    return Minibatch(
+        context,
+        where.mask,
+        replay.take_from(query_mdp, index),
+        jax.tree.map(lambda x: x[query_mdp, index], targets),
+        1.0 - same.any(-1),
+    )
+
+
+def distill(
+    replay: Replay,
+    targets: Targets,
+    max_correction: float,
+    config: DistillConfig,
+    seed: int,
+    checkpoints: Path,
+    metrics: Metrics,
+    stage: str,
+    checkpoint_seconds: float,
+) -> Student:
+    """Train f, E, P, Q_S, G_S and xi_S jointly; goes on from the newest checkpoint."""
+    statistics = train_statistics(replay, targets)
+    replay, targets = jax.tree.map(jnp.asarray, (replay, targets))
+    key = parallel.learner_keys(seed, stage, 1)[0]
+    reward_key, init_key, train_key = jax.random.split(key, 3)
+    reward_model = None
+    if config.context.relabel:
+        reward_model, loss = fit_reward_model(
+            replay, statistics.context, statistics.rewards, spec_of(replay), config.reward_model, reward_key
+        )
+        metrics.log("reward-model", config.reward_model.updates, {"reward_loss": float(loss)})
+
+    state, step = initial_state(init_key, replay, targets, statistics, max_correction, config), 0
+    if found := latest_checkpoint(checkpoints, state):
+        step, state, _ = found
+        state = jax.tree.map(jnp.asarray, state)
+    metrics.truncate(stage, step)
+    train, interval, saved = _train_program(config), max(10, config.updates // 400), time.monotonic()
+    with Progress(stage, config.updates, step) as progress:
+        while step < config.updates:
+            steps = min(interval, config.updates - step)
+            state, terms = train(state, replay, targets, reward_model, train_key, step, steps)
+            step += steps
+            metrics.log(stage, step, {name: float(x) for name, x in terms.items()})
+            progress.update(step)
+            if time.monotonic() - saved > checkpoint_seconds and step < config.updates:
+                save_checkpoint(checkpoints, step, jax.tree.map(np.asarray, state), {})
+                saved = time.monotonic()
+    return state.student
+
+
+def initial_state(
+    key: Array, replay: Replay, targets: Targets, statistics: Statistics, max_correction: float, config: DistillConfig
+) -> DistillState:
+    """A fresh student with the heads that the targets ask for."""
+    latent_dim = 0 if targets.latents is None else targets.latents.shape[-1]
+    student = Student(
+        key,
+        spec_of(replay),
+        statistics,
+        config.student,
+        latent_dim=latent_dim,
+        max_correction=max_correction,
+        predict_next=config.predict_next,
+    )
+    names = ["value", *(["candidate", "correction"] if latent_dim else []), "reward"]
+    names += ["next_observation"] if config.predict_next else []
+    return DistillState(student, _optimiser(config).init(student), {name: jnp.zeros(()) for name in names})
+
+
+def _optimiser(config: DistillConfig) -> optax.GradientTransformation:
+    rate = config.learning_rate
+    return optax.adam(optax.cosine_decay_schedule(rate, config.updates) if config.decay else rate)
+
+
+@functools.lru_cache(maxsize=8)
+def _train_program(config: DistillConfig) -> Any:
+    optimiser = _optimiser(config)
+
+    def one(
+        state: DistillState, replay: Replay, targets: Targets, reward_model: RewardModel | None, key: Array, step: Array
+    ) -> tuple[DistillState, dict[str, Array]]:
+        batch = draw_minibatch(jax.random.fold_in(key, step), replay, targets, reward_model, config)
+        grad, (terms, averages) = jax.grad(scaled_loss, has_aux=True)(state.student, batch, state.averages, step)
+        updates, optimiser_state = optimiser.update(grad, state.optimiser)
+        return DistillState(optax.apply_updates(state.student, updates), optimiser_state, averages), terms
+
+    @jax.jit
+    def train(
+        state: DistillState,
+        replay: Replay,
+        targets: Targets,
+        reward_model: RewardModel | None,
+        key: Array,
+        start: Int[Array, ""],
+        steps: Int[Array, ""],
+    ) -> tuple[DistillState, dict[str, Array]]:
+        def body(i: Array, carry: Any) -> Any:
+            state, total = carry
+            state, terms = one(state, replay, targets, reward_model, key, start + i)
+            return state, {name: total[name] + x / steps for name, x in terms.items()}
+
+        zeros = {name: jnp.zeros(()) for name in state.averages}
+        return jax.lax.fori_loop(0, steps, body, (state, zeros))
+
+    return train

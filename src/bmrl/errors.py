@@ -1,0 +1,13 @@
+"""The errors that a user can cause, and can mend."""
+
+
+class BmrlError(Exception):
+    """A user's mistake or a damaged input.
+
+    The message is one line: what is wrong, where (file, MDP, row, field), and what to do. The command line
+    prints it after ``error:`` and exits with code 2.
+    """
+
+
+class CorruptError(BmrlError):
+    """A file whose hash, size or format does not match its manifest."""

@@ -1,0 +1,127 @@
+"""What is tested: policies with a memory, acting in n MDPs in lockstep."""
+
+import functools
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from bmrl.batch_rl.bcq import clipped_latents
+from bmrl.distill.student import Student
+from bmrl.networks.set_encoder import Evidence
+from bmrl.types import Transition
+
+RANDOM_SHOOTING = 100  # uniform actions (appendix B)
+CANDIDATES = 10  # latents (section 2.2 and the official BCQ code)
+
+
+class Agent(Protocol):
+    """A policy for n episodes at once. ``memory`` is whatever it knows of its running episodes."""
+
+    def start(self, n: int) -> Any:
+        """The memory at the first step of n episodes."""
+
+    def act(self, memory: Any, observations: np.ndarray, key: Array) -> np.ndarray:
+        """Actions [n, d_a] for observations [n, d_s]."""
+
+    def observe(self, memory: Any, transition: Transition) -> Any:
+        """The memory after a step of each episode."""
+
+    def identity(self, memory: Any) -> np.ndarray | None:
+        """The inferred identities [n, d_m], for figures."""
+
+
+class StudentMemory(NamedTuple):
+    """The evidence about each episode's MDP, and the latest pieces of it where only these count."""
+
+    evidence: Evidence
+    recent: Float[Array, "n window evidence"] | None
+
+
+class StudentAgent:
+    """The distilled policy, zero-shot: a blank identity at first, then the one of the running episode.
+
+    ``window`` limits the context to the episode's latest transitions (the paper's is 1); None takes all of them.
+    ``prior`` is the evidence of logs of the same MDP, [n, evidence]; ``blank`` never infers anything.
+    """
+
+    def __init__(self, student: Student, window: int | None = None, prior: Evidence | None = None, blank: bool = False):
+        self.student, self.window, self.prior, self.blank = student, window, prior, blank
+
+    def start(self, n: int) -> StudentMemory:
+        """No evidence but the logs', if there are any."""
+        hypotheses = self.student.encoder.embeddings.shape[0]
+        evidence = self.prior or Evidence(jnp.zeros((n, hypotheses)), jnp.zeros(n))
+        recent = jnp.zeros((n, self.window, hypotheses)) if self.window else None
+        return StudentMemory(evidence, recent)
+
+    def act(self, memory: StudentMemory, observations: np.ndarray, key: Array) -> np.ndarray:
+        """The action with the highest Q_S among the candidates."""
+        return np.asarray(_student_act(self.student, memory.evidence, observations, key))
+
+    def observe(self, memory: StudentMemory, transition: Transition) -> StudentMemory:
+        """Add a transition of each episode to its context."""
+        return memory if self.blank else _student_observe(self.student, memory, transition)
+
+    def identity(self, memory: StudentMemory) -> np.ndarray:
+        """m = f(context)."""
+        return np.asarray(self.student.encoder.identity(memory.evidence))
+
+
+@jax.jit
+def _student_act(student: Student, evidence: Evidence, observations: Array, key: Array) -> Array:
+    return select_action(student, student.encoder.identity(evidence), observations, key)
+
+
+def select_action(student: Student, identity: Array, observations: Array, key: Array) -> Float[Array, "n action"]:
+    """BCQ's procedure with the super networks (section 4.1), or random shooting if there is only a value (5.1)."""
+    count = RANDOM_SHOOTING if student.candidate is None else CANDIDATES
+    s = jnp.broadcast_to(observations, (count, *observations.shape))
+    m = jnp.broadcast_to(identity, (count, *identity.shape))
+    spec_action = student.value.weights[0].shape[0] - s.shape[-1] - m.shape[-1]
+    if student.candidate is None:
+        actions = jax.random.uniform(key, (*s.shape[:-1], spec_action), minval=-1.0, maxval=1.0)
+    else:
+        actions = student.candidates(s, clipped_latents(key, s.shape[:-1], spec_action), m)
+        actions = jnp.clip(actions + student.corrections(s, actions, m), -1.0, 1.0)
+    best = student.values(s, actions, m).argmax(0)
+    return jnp.take_along_axis(actions, best[None, :, None], axis=0)[0]
+
+
+@jax.jit
+def _student_observe(student: Student, memory: StudentMemory, transition: Transition) -> StudentMemory:
+    piece = student.encoder.observe(transition)
+    evidence, recent = memory
+    if recent is None:
+        return StudentMemory(Evidence(evidence.total + piece, evidence.size + 1), None)
+    recent = jnp.concatenate([recent[:, 1:], piece[:, None]], axis=1)
+    size = jnp.minimum(evidence.size + 1, recent.shape[1])
+    return StudentMemory(Evidence(recent.sum(1), size), recent)
+
+
+class TeacherAgent:
+    """Phase-1 learners acting for themselves: slot i is driven by learner ``which[i]``."""
+
+    def __init__(self, algorithm: Any, states: Any, which: np.ndarray):
+        self._act = _teacher_act(algorithm)
+        self.states = jax.tree.map(lambda x: jnp.asarray(x)[which], states)
+
+    def start(self, n: int) -> None:
+        """Learners remember nothing."""
+
+    def act(self, memory: None, observations: np.ndarray, key: Array) -> np.ndarray:
+        """Each learner's greedy action."""
+        return np.asarray(self._act(self.states, observations, jax.random.split(key, len(observations))))
+
+    def observe(self, memory: None, transition: Transition) -> None:
+        """Nothing to learn from."""
+
+    def identity(self, memory: None) -> None:
+        """Learners infer none."""
+
+
+@functools.lru_cache(maxsize=8)
+def _teacher_act(algorithm: Any) -> Any:
+    return jax.jit(jax.vmap(lambda state, s, key: algorithm.act(state, s[None], key)[0]))

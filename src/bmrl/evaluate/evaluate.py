@@ -1,0 +1,148 @@
+"""The zero-shot test of a run: its students and its baselines on the same MDPs, as rows of results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bmrl.batch_rl.replay import stack
+from bmrl.batch_rl.sac import SAC, SACState, sample_action
+from bmrl.data import read_batches
+from bmrl.distill.contexts import ContextConfig
+from bmrl.distill.student import Student
+from bmrl.errors import BmrlError
+from bmrl.evaluate.agents import Agent, StudentAgent, TeacherAgent
+from bmrl.evaluate.rollout import Episodes, run_episodes
+from bmrl.families.base import Family, Parameters
+from bmrl.networks.set_encoder import Evidence
+
+TEST_SEED = 1_000_003  # test episodes start elsewhere than those of collection, which are seeded with the run's seed
+
+
+def student_agent(student: Student, config: ContextConfig, context: str, mdps: Sequence[Parameters]) -> StudentAgent:
+    """The student with a context from its running episode ("episode"), none ("none"), or logs of each MDP (a path).
+
+    Logs are one batch directory for all MDPs, or a directory of them, one for each of ``mdps`` (by its parameters).
+    """
+    window = None if config.vary_size else config.size
+    if context in ("episode", "none"):
+        return StudentAgent(student, window, blank=context == "none")
+    return StudentAgent(student, window, prior=_evidence_of_logs(student, Path(context), mdps), blank=True)
+
+
+def _evidence_of_logs(student: Student, path: Path, mdps: Sequence[Parameters], size: int = 64) -> Evidence:
+    """Evidence of ``size`` transitions, evenly spread over the logs of each MDP."""
+    if not path.is_dir():
+        raise BmrlError(f"--context {path}: no such directory; give 'episode', 'none' or a directory of batches")
+    batches = read_batches(path)
+    totals = []
+    for mdp in mdps:
+        fitting = [b for b in batches if b.manifest["mdp"] == mdp] or (batches if len(batches) == 1 else [])
+        if not fitting:
+            raise BmrlError(f"--context {path}: no batch of the MDP {mdp}")
+        replay = jax.tree.map(lambda x: x[0], stack(fitting[:1]))
+        index = np.linspace(0, replay.size - 1, min(size, replay.size)).astype(int)
+        totals.append(student.encoder.observe(replay.take(index)).sum(0))
+    return Evidence(jnp.stack(totals), jnp.full(len(mdps), float(size)))
+
+
+def nearest(mdps: Sequence[Parameters], train: Sequence[Parameters], family: Family) -> np.ndarray:
+    """For each MDP the index of the nearest train MDP, parameters scaled to their bounds."""
+    scale = np.array([high - low for low, high in (family.bounds[name] for name in family.parameter_names)])
+
+    def vectors(sequence: Sequence[Parameters]) -> np.ndarray:
+        return np.array([[mdp[name] for name in family.parameter_names] for mdp in sequence]) / scale
+
+    distances = np.abs(vectors(mdps)[:, None] - vectors(train)[None]).sum(-1)
+    return distances.argmin(1)
+
+
+def evaluate(family: Family, mdps: Sequence[Parameters], agent: Agent, episodes: int, seed: int) -> Episodes:
+    """``episodes`` episodes in each MDP, all in lockstep; slots of one MDP lie next to each other."""
+    return run_episodes(family, [mdp for mdp in mdps for _ in range(episodes)], agent, TEST_SEED + seed)
+
+
+def rows_of(
+    family: Family,
+    mdps: Sequence[Parameters],
+    results: Episodes,
+    *,
+    method: str,
+    variant: str,
+    split: str,
+    seed: int,
+    context: str,
+) -> list[dict[str, Any]]:
+    """A row of results for each MDP. Invalid episodes are counted, and left out of every average."""
+    rows = []
+    for mdp, slots in zip(mdps, np.split(np.arange(len(results.lengths)), len(mdps)), strict=True):
+        kept = slots[results.valid[slots]]
+        returns = results.returns[kept].astype(float)
+        row = {
+            "method": method,
+            "variant": variant,
+            "family": family.name,
+            "mdp": dict(mdp),
+            "split": split,
+            "seed": seed,
+            "context": context,
+            "episodes": len(kept),
+            "invalid_episodes": len(slots) - len(kept),
+            "returns": returns.tolist(),
+            "return_mean": float(returns.mean()) if len(kept) else None,
+            "return_std": float(returns.std()) if len(kept) else None,
+            "length_mean": float(results.lengths[kept].mean()) if len(kept) else None,
+        }
+        if family.name == "point-goal":
+            row["final_distance"] = (-results.rewards[kept, -1]).astype(float).tolist()
+        rows.append(row)
+    return rows
+
+
+def soft_values(
+    family: Family,
+    mdps: Sequence[Parameters],
+    algorithm: SAC,
+    state: SACState,
+    episodes: int,
+    seed: int,
+    horizon: int = 1000,
+) -> list[dict[str, float]]:
+    """A SAC learner's value estimates at initial state-actions, beside what the same policy earns.
+
+    For each MDP: the mean over initial states and stochastic actions of min_k Q_k(s_0, a_0), and the mean discounted
+    Monte-Carlo return r_0 + sum_{t >= 1} gamma^t (r_t - alpha log pi(a_t | s_t)) of the stochastic policy over
+    1,000 steps. Q has entropy bonuses from the second action on, and so has the return.
+    """
+
+    @jax.jit
+    def act(observations: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        s = state.normaliser(observations)
+        actions, log_probs = sample_action(state.actor, s, key)
+        return actions, log_probs, state.critics(s, actions).min(0)
+
+    slots = [mdp for mdp in mdps for _ in range(episodes)]
+    simulator = family.simulator(slots, TEST_SEED + seed)
+    now, key, total, alpha = simulator.reset(), jax.random.PRNGKey(seed), np.zeros(len(slots)), np.exp(state.log_alpha)
+    alive, estimate = np.ones(len(slots), bool), np.zeros(len(slots))
+    for t in range(1000):
+        actions, log_probs, values = act(now, jax.random.fold_in(key, t))
+        step = simulator.step(np.asarray(actions))
+        bonus = 0.0 if t == 0 else -float(alpha) * np.asarray(log_probs)
+        total += np.where(alive, algorithm.discount**t * (step.rewards + bonus), 0.0)
+        if t == 0:
+            estimate = np.asarray(values)
+        alive &= ~step.terminations
+        now = step.observations
+    return [
+        {"value_estimate": float(v), "discounted_soft_return": float(g)}
+        for v, g in zip(estimate.reshape(len(mdps), -1).mean(1), total.reshape(len(mdps), -1).mean(1), strict=True)
+    ]
+
+
+def learner_agent(algorithm: Any, states: Any, which: np.ndarray, episodes: int) -> TeacherAgent:
+    """Learner ``which[i]`` for each of the ``episodes`` slots of MDP i."""
+    return TeacherAgent(algorithm, states, np.repeat(which, episodes))

@@ -1,0 +1,103 @@
+"""Does the identity follow the reward? One MDP's transitions, paid as another MDP would have paid them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bmrl.distill.student import Student
+from bmrl.evaluate.agents import TeacherAgent, select_action
+from bmrl.families.base import Family, Parameters
+from bmrl.types import Transition
+
+
+class HeldOut(NamedTuple):
+    """Fresh transitions of K MDPs, [K, n, ...] each."""
+
+    transitions: Transition
+    infos: dict[str, np.ndarray]
+
+
+def held_out_transitions(
+    family: Family, mdps: Sequence[Parameters], algorithm: Any, states: Any, episodes: int, seed: int
+) -> HeldOut:
+    """Transitions that no training saw: ``episodes`` episodes in each MDP, by its own teacher and by uniform actions.
+
+    Odd episodes are the teacher's, even ones uniform. The states are where the MDP's own data lie, so that an identity
+    read off them instead of the rewards would be the wrong one after relabelling.
+    """
+    which = np.repeat(np.arange(len(mdps)), episodes)
+    teacher = TeacherAgent(algorithm, states, which)
+    by_teacher = np.tile(np.arange(episodes) % 2 == 1, len(mdps))
+    simulator = family.simulator([mdps[int(k)] for k in which], seed)
+    rng, key, now = np.random.default_rng(seed), jax.random.PRNGKey(seed), simulator.reset()
+    steps, infos = [], []
+    for t in range(family.horizon):
+        noise = rng.uniform(-1, 1, (len(which), family.action_dim)).astype(np.float32)
+        actions = np.where(by_teacher[:, None], teacher.act(None, now, jax.random.fold_in(key, t)), noise)
+        step = simulator.step(actions)
+        steps.append(Transition(now, actions, step.rewards, step.observations, step.terminations))
+        infos.append({name: step.infos[name] for name in family.info_names})
+        ended = step.terminations | step.truncations
+        now = simulator.reset(ended) if ended.any() else step.observations
+
+    def by_mdp(*arrays: np.ndarray) -> np.ndarray:
+        x = np.stack(arrays, 1)  # [K * episodes, T, ...]
+        return x.reshape(len(mdps), -1, *x.shape[2:])
+
+    return HeldOut(jax.tree.map(by_mdp, *steps), jax.tree.map(by_mdp, *infos))
+
+
+def relabelling_test(
+    student: Student,
+    family: Family,
+    mdps: Sequence[Parameters],
+    held_out: HeldOut,
+    *,
+    size: int,
+    contexts: int,
+    seed: int,
+) -> dict[str, Any]:
+    """For every ordered pair i != j: i's transitions with j's reward, in contexts of ``size``.
+
+    ``identity[i][j]``: the fraction of contexts whose identity is nearest to j's centroid (the mean identity of j's own
+    contexts). ``action[i][j]``: the fraction for which the action chosen at the start of an episode is nearer to
+    the one that j's centroid chooses than to the one that i's chooses.
+    """
+    rng = np.random.default_rng(seed)
+    encode = jax.jit(lambda c: student.encoder(c, jnp.ones(c.rewards.shape, bool)))
+    key = jax.random.PRNGKey(seed)
+    start = jnp.asarray(family.simulator([mdps[0]], seed).reset())
+
+    def contexts_of(i: int, j: int) -> np.ndarray:
+        index = rng.integers(0, held_out.transitions.rewards.shape[1], (contexts, size))
+        c = jax.tree.map(lambda x: x[i][index], held_out.transitions)
+        infos = {name: x[i][index] for name, x in held_out.infos.items()}
+        rewards = family.reward(mdps[j], c.observations, c.actions, c.next_observations, infos)
+        return np.asarray(encode(c._replace(rewards=np.asarray(rewards, np.float32))))
+
+    act = jax.jit(lambda m: jax.vmap(lambda one: select_action(student, one[None], start, key)[0])(m))
+    count = len(mdps)
+    centroids = np.stack([contexts_of(j, j).mean(0) for j in range(count)])
+    own_actions = np.asarray(act(centroids))
+    identity, action = np.full((2, count, count), np.nan)
+    for i in range(count):
+        for j in range(count):
+            if i != j:
+                m = contexts_of(i, j)
+                identity[i, j] = (np.square(m[:, None] - centroids).sum(-1).argmin(1) == j).mean()
+                distances = np.abs(np.asarray(act(m))[:, None] - own_actions[[i, j]]).sum(-1)
+                action[i, j] = (distances[:, 1] < distances[:, 0]).mean()
+    off = ~np.eye(count, dtype=bool)
+    return {
+        "context_size": size,
+        "contexts": contexts,
+        "identity_worst": float(identity[off].min()),
+        "identity_mean": float(identity[off].mean()),
+        "action_worst": float(action[off].min()),
+        "action_mean": float(action[off].mean()),
+        "identity": [[None if np.isnan(x) else float(x) for x in row] for row in identity],
+        "action": [[None if np.isnan(x) else float(x) for x in row] for row in action],
+    }

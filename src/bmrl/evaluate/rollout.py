@@ -1,0 +1,76 @@
+"""Test episodes: all MDPs and episodes in lockstep, one agent, no update, no free episode (section 5.2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from bmrl.evaluate.agents import Agent
+from bmrl.families.base import Family, Parameters
+from bmrl.types import Transition
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Test episodes of n slots: the first ``lengths[i]`` of T steps count. Slots of one MDP lie next to each other."""
+
+    observations: np.ndarray  # [n, T + 1, d_s]
+    actions: np.ndarray  # [n, T, d_a]
+    rewards: np.ndarray  # [n, T], zero after the end
+    lengths: np.ndarray  # [n]
+    valid: np.ndarray  # [n] bool: False where the simulation became unstable; never averaged in
+    infos: dict[str, np.ndarray]  # [n, T] each
+    identities: np.ndarray | None  # [n, T, d_m]: the one acted upon at each step
+    frames: np.ndarray | None  # [n, T, segments, 2, 2], if asked for
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Undiscounted returns [n]."""
+        return self.rewards.sum(1)
+
+
+def run_episodes(
+    family: Family,
+    mdps: Sequence[Parameters],
+    agent: Agent,
+    seed: int,
+    horizon: int | None = None,
+    frames: bool = False,
+) -> Episodes:
+    """One episode in each of the given MDPs (repeat an MDP for more); every slot's start is its own."""
+    simulator = family.simulator(mdps, seed)
+    n = simulator.n
+    now, memory, key = simulator.reset(), agent.start(simulator.n), jax.random.PRNGKey(seed)
+    alive, valid, lengths = np.ones(n, bool), np.ones(n, bool), np.zeros(n, np.int64)
+    observations, actions, rewards, identities, drawn = [now], [], [], [], []
+    infos: dict[str, list[np.ndarray]] = {name: [] for name in family.info_names}
+    for t in range(family.horizon):
+        if (identity := agent.identity(memory)) is not None:
+            identities.append(identity)
+        action = agent.act(memory, now, jax.random.fold_in(key, t))
+        step = simulator.step(action)
+        memory = agent.observe(memory, Transition(now, action, step.rewards, step.observations, step.terminations))
+        valid &= ~((step.infos.get("invalid", np.zeros(n)) > 0) & alive)
+        lengths += alive
+        actions.append(action)
+        rewards.append(np.where(alive, step.rewards, 0.0))
+        observations.append(step.observations)
+        for name, values in infos.items():
+            values.append(step.infos[name])
+        if frames:
+            drawn.append(simulator.frames())
+        alive &= ~step.terminations
+        now = step.observations
+        if not alive.any():
+            break
+    return Episodes(
+        np.stack(observations, 1),
+        np.stack(actions, 1),
+        np.stack(rewards, 1),
+        lengths,
+        valid,
+        {name: np.stack(values, 1) for name, values in infos.items()},
+        np.stack(identities, 1) if identities else None,
+        np.stack(drawn, 1) if frames else None,
+    )

@@ -1,0 +1,24 @@
+"""The resolved configuration of a run."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bmrl.batch_rl.teach import TeachConfig
+from bmrl.collect import CollectConfig
+from bmrl.distill.distill import DistillConfig
+
+Scale = Literal["smoke", "laptop", "paper"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that a run does; the resolved config of a run directory is this, as JSON."""
+
+    family: str
+    seed: int
+    collect: CollectConfig
+    teach: TeachConfig
+    pooled: TeachConfig  # the baseline that learns from all batches as if they were one MDP's
+    distill: dict[str, DistillConfig]  # a student for each variant: "default", and "paper" as the paper has it
+    episodes: int  # test episodes in each MDP
+    checkpoint_seconds: float  # between two checkpoints of an unfinished stage

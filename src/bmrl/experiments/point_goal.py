@@ -1,0 +1,62 @@
+"""The toy of section 5.1 (figure 2): a point mass that is asked for one of three goals."""
+
+from dataclasses import replace
+
+from bmrl.batch_rl import SAC
+from bmrl.batch_rl.teach import TeachConfig
+from bmrl.collect import CollectConfig
+from bmrl.distill.contexts import PAPER, ContextConfig
+from bmrl.distill.distill import DistillConfig
+from bmrl.distill.reward_model import RewardModelConfig
+from bmrl.distill.student import StudentConfig
+from bmrl.experiments.experiment import Experiment, Scale
+
+
+def point_goal(scale: Scale, seed: int) -> Experiment:
+    """Three goals to train on and to test on, Batch SAC in phase 1, a value alone to distil."""
+    size = {"smoke": 0, "laptop": 1, "paper": 2}[scale]
+    # Appendix B has f, E and P with one hidden layer of 256, Q_S with two, an identity of 32.
+    student = StudentConfig(
+        identity_dim=32,
+        hypotheses=64,
+        encoder_hidden=(256, 256),
+        auxiliary_hidden=(256,),
+        auxiliary_dim=256,
+        prediction_hidden=(32,),
+        value_hidden=(256, 256),
+    )
+    default = DistillConfig(
+        student,
+        ContextConfig(size=16),
+        updates=(200, 12_000, 100_000)[size],
+        contexts=64,
+        queries=4,
+        reward_model=RewardModelConfig(updates=(200, 5000, 20_000)[size]),
+    )
+    paper = replace(
+        default,
+        student=replace(student, encoder_hidden=(256,), prediction_hidden=(256,)),
+        context=PAPER,
+        updates=(200, 20_000, 100_000)[size],
+        contexts=128,
+        queries=1,
+        learning_rate=3e-4,
+        decay=False,
+    )
+    sac = SAC(hidden=(256, 256), batch_size=128, learning_rate=1e-3)
+    teach = TeachConfig(sac, updates=(100, 6000, 50_000)[size])
+    return Experiment(
+        family="point-goal",
+        seed=seed,
+        collect=CollectConfig(
+            transitions=(400, 5000, 20_000)[size],
+            warmup=(200, 2000, 8000)[size],
+            warmup_hold=5,
+            sac=SAC(hidden=(128, 128), batch_size=128, learning_rate=1e-3),
+        ),
+        teach=teach,
+        pooled=teach,
+        distill={"default": default, "paper": paper},
+        episodes=(2, 25, 25)[size],
+        checkpoint_seconds=0.0 if scale == "smoke" else 120.0,
+    )

@@ -1,0 +1,38 @@
+"""The results as a table for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from bmrl.figures.style import mdp_name, number, quantity
+
+
+def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows of results.json, a line each: returns as mean ± standard deviation over n episodes.
+
+    There is a column of the mean final distance to the goal where any row has one.
+    """
+    distances = any("final_distance" in row for row in rows)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
+    parameters = list({name for row in rows for name in row["mdp"]})
+    header = quantity(parameters[0]).name if len(parameters) == 1 else "MDP"
+    for name in ("method", "variant", header):
+        table.add_column(name)
+    for name in ("return", *(["final\ndistance"] if distances else []), "length"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("context")
+    for name in ("n", "seed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        known = len(row["returns"]) > 0  # otherwise the simulation of every episode became unstable
+        cells = [row["method"], row["variant"], mdp_name(row["mdp"]).removeprefix(f"{header} ")]
+        cells.append(f"{number(row['return_mean'])} ± {number(row['return_std'], 2)}" if known else "–")
+        if distances:
+            final = row.get("final_distance", ())
+            cells.append(f"{np.mean(final):.2f}" if len(final) else "–")
+        cells += [number(row["length_mean"]) if known else "–", row.get("context", "–")]
+        table.add_row(*cells, str(row["episodes"]), str(row["seed"]))
+    return table

@@ -1,0 +1,4 @@
+"""Networks: plain multi-layer perceptrons, input statistics, and the set encoder of MDP identities."""
+
+from bmrl.networks.mlp import MLP as MLP
+from bmrl.networks.normaliser import Normaliser as Normaliser

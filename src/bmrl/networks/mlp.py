@@ -1,0 +1,40 @@
+"""The multi-layer perceptron that every network of the package is made of."""
+
+import itertools
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class MLP(eqx.Module):
+    """Linear layers with ReLU between them, over any leading axes: [..., inputs] -> [..., outputs].
+
+    Weights and biases start uniform in +-1/sqrt(fan-in), as in the reference implementations of SAC and BCQ.
+    """
+
+    weights: tuple[Float[Array, "inputs outputs"], ...]
+    biases: tuple[Float[Array, " outputs"], ...]
+
+    def __init__(self, key: Array, inputs: int, hidden: Sequence[int], outputs: int):
+        sizes = [inputs, *hidden, outputs]
+        weights, biases = [], []
+        for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+            weight_key, bias_key = jax.random.split(jax.random.fold_in(key, layer))
+            bound = fan_in**-0.5
+            weights.append(jax.random.uniform(weight_key, (fan_in, fan_out), minval=-bound, maxval=bound))
+            biases.append(jax.random.uniform(bias_key, (fan_out,), minval=-bound, maxval=bound))
+        self.weights, self.biases = tuple(weights), tuple(biases)
+
+    def __call__(self, x: Float[Array, "*n inputs"]) -> Float[Array, "*n outputs"]:
+        """Apply the network to inputs of any leading shape."""
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = jax.nn.relu(x @ weight + bias)
+        return x @ self.weights[-1] + self.biases[-1]
+
+
+def concatenate(*parts: Array) -> Array:
+    """Join inputs along the last axis, e.g. ``concatenate(observations, actions)``."""
+    return jnp.concatenate(parts, axis=-1)

@@ -1,0 +1,90 @@
+"""Learners over devices: K independent learners, sharded over every device that JAX sees.
+
+On a CPU each core is made a device of its own: many small matrix products then run side by side, which is about
+1.4 times as fast as one device with two threads.
+"""
+
+import contextlib
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "learner"
+
+
+def set_up_jax() -> None:
+    """Make each CPU core a JAX device, and keep compiled programs in the user's cache for the next run.
+
+    Call once, before any array exists; later calls change nothing.
+    """
+    with contextlib.suppress(RuntimeError):  # the backend is up already: keep the devices that it has
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bmrl" / "jax"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def mesh() -> Mesh:
+    """All local devices in one axis."""
+    return Mesh(np.array(jax.local_devices()), (AXIS,))
+
+
+def padded(learners: int) -> int:
+    """The number of learners rounded up to a multiple of the devices; the extra ones are copies of the last."""
+    devices = jax.local_device_count()
+    return -(-learners // devices) * devices
+
+
+def shard(tree: Any) -> Any:
+    """Put arrays [K, ...] on the devices, the leading axis divided among them, padded with copies of the last."""
+    sharding = NamedSharding(mesh(), PartitionSpec(AXIS))
+
+    def put(x: Any) -> jax.Array:
+        x = np.asarray(x)
+        extra = padded(len(x)) - len(x)
+        return jax.device_put(np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]) if extra else x, sharding)
+
+    return jax.tree.map(put, tree)
+
+
+def unshard(tree: Any, learners: int) -> Any:
+    """Back to numpy arrays [K, ...] without the padding."""
+    return jax.tree.map(lambda x: np.asarray(x)[:learners], tree)
+
+
+def over_learners(
+    function: Callable, replicated: int = 0, donate: tuple[int, ...] = (), one_by_one: bool = False
+) -> Callable:
+    """``function``, written for one learner, over the K learners [K, ...] of its arguments, as one compiled program.
+
+    The last ``replicated`` arguments are the same for every learner. ``donate`` names arguments whose memory may be
+    reused for the result. Each device takes its learners side by side (``vmap``) or ``one_by_one`` (``lax.map``):
+    for loops of large matrix products the latter is about 1.9 times as fast on a CPU, where a batched product is
+    slower than the products one after the other.
+    """
+
+    def program(*args: Any) -> Any:
+        def body(*args: Any) -> Any:
+            mapped, shared = (args[:-replicated], args[-replicated:]) if replicated else (args, ())
+            if one_by_one:
+                return jax.lax.map(lambda one: function(*one, *shared), mapped)
+            return jax.vmap(lambda *one: function(*one, *shared))(*mapped)
+
+        mapped = len(args) - replicated
+        specs = (PartitionSpec(AXIS),) * mapped + (PartitionSpec(),) * replicated
+        return jax.shard_map(body, mesh=mesh(), in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)(*args)
+
+    return jax.jit(program, donate_argnums=donate)
+
+
+def learner_keys(seed: int, stage: str, learners: int) -> jax.Array:
+    """One random key a learner, a function of (seed, stage, learner) alone: raw uint32 [K, 2]."""
+    stage_key = jax.random.fold_in(jax.random.PRNGKey(seed), zlib.crc32(stage.encode()))
+    return jax.vmap(lambda i: jax.random.fold_in(stage_key, i))(jnp.arange(learners))

@@ -1,0 +1,282 @@
+"""The stages of a run: collect, teach, distill, evaluate; each reads and writes its part of one run directory.
+
+DIR/
+  config.json            the resolved Experiment
+  batches/mdp-000/ ...   what was logged in each train MDP
+  teachers/, pooled/     phase 1's last iterates
+  students/VARIANT/      phase 2's last iterates
+  checkpoints/STAGE/     of unfinished stages
+  metrics.csv            stage, step, learner, name, value
+  results.json           rows of the zero-shot test
+  figures/               pictures and animations
+  log.txt
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bmrl.batch_rl import BCQ, SAC
+from bmrl.batch_rl.base import Targets
+from bmrl.batch_rl.replay import Replay, pool, stack
+from bmrl.batch_rl.teach import TeachConfig, spec_of, teach, teacher_template
+from bmrl.collect import collect, provenance
+from bmrl.config import difference, from_json, to_json
+from bmrl.data import read_batches
+from bmrl.distill.distill import DistillConfig, distill, teacher_targets
+from bmrl.distill.student import Statistics, Student
+from bmrl.errors import BmrlError
+from bmrl.experiments import Experiment
+from bmrl.families import get_family
+from bmrl.networks import Normaliser
+from bmrl.runs.checkpoint import load_tree, save_tree
+from bmrl.runs.lock import lock_directory
+from bmrl.runs.metrics import Metrics
+from bmrl.runs.storage import (
+    commit_directory,
+    committed_names,
+    is_committed,
+    read_json,
+    require_format,
+    verify_directory,
+    write_json,
+)
+from bmrl.types import Spec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory and the experiment that it holds."""
+
+    directory: Path
+    experiment: Experiment
+
+    @property
+    def metrics(self) -> Metrics:
+        """The run's table of metrics."""
+        return Metrics(self.directory / "metrics.csv")
+
+    def checkpoints(self, stage: str) -> Path:
+        """Where an unfinished stage saves its state."""
+        return self.directory / "checkpoints" / stage
+
+
+def check_place(directory: Path, resume: bool) -> None:
+    """Refuse, before anything is written, a directory that a new run cannot have."""
+    if (directory / "config.json").exists():
+        if not resume:
+            raise BmrlError(f"{directory} already holds a run: continue it with --resume, or choose another --out")
+    elif directory.exists() and not directory.is_dir():
+        raise BmrlError(f"{directory} is a file: choose another --out")
+    elif directory.exists() and any(x.name not in (".lock", "log.txt", "batches") for x in directory.iterdir()):
+        raise BmrlError(f"{directory} is not empty and holds no run (no config.json): choose another --out")
+
+
+def start_run(directory: Path, experiment: Experiment) -> Run:
+    """A new run, or the one in the directory; raises BmrlError where that one has another configuration."""
+    path, config = directory / "config.json", to_json(experiment)
+    if not path.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(path, config)
+    elif lines := difference(read_json(path), json.loads(json.dumps(config))):
+        raise BmrlError(f"{directory} holds a run with another configuration: {'; '.join(lines)}")
+    return Run(directory, experiment)
+
+
+def open_run(directory: Path) -> Run:
+    """The run in a directory. Raises BmrlError if there is none, or its configuration is damaged."""
+    path = directory / "config.json"
+    if not path.is_file():
+        raise BmrlError(f"{directory} holds no run (no config.json): make one with 'bmrl run' or 'bmrl collect'")
+    return Run(directory, from_json(read_json(path), Experiment, str(path)))
+
+
+@contextmanager
+def working_on(directory: Path) -> Iterator[None]:
+    """Hold the run directory for this process and write its log to log.txt."""
+    with lock_directory(directory):
+        handler = logging.FileHandler(directory / "log.txt")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger("bmrl").addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger("bmrl").removeHandler(handler)
+            handler.close()
+
+
+# ---------------------------------------------------------------------- stages
+
+
+def collect_stage(run: Run) -> None:
+    """Fill batches/ with one batch for each train MDP. Batches that were made elsewhere are taken as they are."""
+    family, config = get_family(run.experiment.family), run.experiment.collect
+    mdps, batches = family.train_mdps(), run.directory / "batches"
+    present = read_batches(batches) if committed_names(batches) else []
+    for batch in present:
+        if batch.manifest["family"] not in (None, family.name):
+            raise BmrlError(f"{batches / batch.name} is of family {batch.manifest['family']!r}, not {family.name!r}")
+    made_here = provenance(config, run.experiment.seed)
+    if any(batch.manifest["provenance"] != made_here for batch in present):
+        log.info("collect: taking the %d batches that are there", len(present))
+    elif len(present) < len(mdps):
+        collect(
+            family,
+            mdps,
+            config,
+            run.experiment.seed,
+            batches,
+            run.checkpoints("collect"),
+            run.metrics,
+            run.experiment.checkpoint_seconds,
+        )
+    _finished(run, "collect")
+
+
+def teach_stage(run: Run, resume: bool = False) -> None:
+    """Phase 1: a learner for each batch, and the pooled baseline."""
+    missing = [name for name in ("teachers", "pooled") if not is_committed(run.directory / name)]
+    replay = load_replay(run) if missing else None
+    for name in missing:
+        assert replay is not None
+        stage, config = ("teach", run.experiment.teach) if name == "teachers" else ("pooled", run.experiment.pooled)
+        _check_unfinished(run, stage, resume)
+        data = replay if name == "teachers" else pool(replay)
+        states = teach(
+            data,
+            config,
+            run.experiment.seed,
+            run.checkpoints(stage),
+            run.metrics,
+            stage,
+            run.experiment.checkpoint_seconds,
+        )
+        save_learners(run.directory / name, config, spec_of(replay), len(data.size), states)
+        _finished(run, stage)
+
+
+def distill_stage(run: Run, variant: str = "default", resume: bool = False) -> None:
+    """Phase 2: one student of the given variant."""
+    if variant not in run.experiment.distill:
+        raise BmrlError(f"unknown variant {variant!r}; this run has {', '.join(run.experiment.distill)}")
+    if not is_committed(run.directory / "students" / variant):
+        replay, config = load_replay(run), run.experiment.distill[variant]
+        teachers = load_learners(run.directory / "teachers")
+        targets = teacher_targets(teachers.algorithm, teachers.states, replay, run.experiment.seed)
+        max_correction = getattr(teachers.algorithm, "max_perturbation", 0.0)
+        stage = f"distill-{variant}"
+        _check_unfinished(run, stage, resume)
+        student = distill(
+            replay,
+            targets,
+            max_correction,
+            config,
+            run.experiment.seed,
+            run.checkpoints(stage),
+            run.metrics,
+            stage,
+            run.experiment.checkpoint_seconds,
+        )
+        save_student(run.directory / "students" / variant, config, spec_of(replay), targets, max_correction, student)
+    _finished(run, f"distill-{variant}")
+
+
+def _check_unfinished(run: Run, stage: str, resume: bool) -> None:
+    if not resume and run.checkpoints(stage).exists():
+        raise BmrlError(f"{run.directory} has an unfinished stage {stage!r}: continue it with --resume")
+
+
+def _finished(run: Run, stage: str) -> None:
+    """The stage's result is on the disk: its checkpoints have served."""
+    shutil.rmtree(run.checkpoints(stage), ignore_errors=True)
+    log.info("%s: finished", stage)
+
+
+def load_replay(run: Run) -> Replay:
+    """The run's batches, verified, as stacked arrays."""
+    return stack(read_batches(run.directory / "batches"))
+
+
+# ---------------------------------------------------------------------- what phases 1 and 2 leave
+
+
+@dataclass(frozen=True)
+class Learners:
+    """Trained learners: states [K, ...] of one algorithm."""
+
+    algorithm: SAC | BCQ
+    states: Any
+
+
+def save_learners(path: Path, config: TeachConfig, spec: Spec, learners: int, states: Any) -> None:
+    """Write phase 1's result."""
+    manifest = {
+        "format": "bmrl-learners",
+        "version": 1,
+        "config": to_json(config),
+        "spec": spec._asdict(),
+        "learners": learners,
+    }
+    commit_directory(path, lambda directory: save_tree(directory, states), manifest)
+
+
+def load_learners(path: Path) -> Learners:
+    """Read phase 1's result, verified."""
+    manifest = _verified(path, "bmrl-learners", "teach")
+    config: TeachConfig = from_json(manifest["config"], TeachConfig, str(path))
+    template = teacher_template(config.algorithm, Spec(**manifest["spec"]), manifest["learners"])
+    return Learners(config.algorithm, load_tree(path, template))
+
+
+def save_student(
+    path: Path, config: DistillConfig, spec: Spec, targets: Targets, max_correction: float, student: Student
+) -> None:
+    """Write phase 2's result."""
+    manifest = {
+        "format": "bmrl-student",
+        "version": 1,
+        "config": to_json(config),
+        "spec": spec._asdict(),
+        "latent_dim": 0 if targets.latents is None else targets.latents.shape[-1],
+        "max_correction": max_correction,
+    }
+    commit_directory(path, lambda directory: save_tree(directory, student), manifest)
+
+
+def load_student(path: Path) -> tuple[Student, DistillConfig]:
+    """Read phase 2's result, verified."""
+    manifest = _verified(path, "bmrl-student", "distill")
+    config: DistillConfig = from_json(manifest["config"], DistillConfig, str(path))
+    spec, latent_dim = Spec(**manifest["spec"]), manifest["latent_dim"]
+
+    def build() -> Student:
+        sizes = (spec.observation_dim, 2 * spec.observation_dim + spec.action_dim + 1, 1, 1)
+        return Student(
+            jax.random.PRNGKey(0),
+            spec,
+            Statistics(*(Normaliser.identity(n) for n in sizes)),
+            config.student,
+            latent_dim=latent_dim,
+            max_correction=manifest["max_correction"],
+            predict_next=config.predict_next,
+        )
+
+    return jax.tree.map(jnp.asarray, load_tree(path, jax.eval_shape(build))), config
+
+
+def _verified(path: Path, kind: str, stage: str) -> dict[str, Any]:
+    if not is_committed(path):
+        raise BmrlError(f"{path} is missing: run 'bmrl {stage}' on the run directory first")
+    manifest = verify_directory(path)
+    require_format(path, manifest, kind, 1)
+    return manifest

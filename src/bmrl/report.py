@@ -1,0 +1,207 @@
+"""The last stage of a run: the zero-shot test, its rows in results.json, its table and its pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from bmrl.batch_rl import SAC
+from bmrl.data import read_batches
+from bmrl.errors import BmrlError
+from bmrl.evaluate.agents import Agent
+from bmrl.evaluate.evaluate import TEST_SEED, evaluate, learner_agent, nearest, rows_of, soft_values, student_agent
+from bmrl.evaluate.identity import held_out_transitions, relabelling_test
+from bmrl.evaluate.rollout import Episodes, run_episodes
+from bmrl.families import get_family
+from bmrl.families.base import Family, Parameters
+from bmrl.figures.animation import animate
+from bmrl.figures.curves import plot_curves
+from bmrl.figures.identities import plot_identities
+from bmrl.figures.returns import plot_returns
+from bmrl.figures.style import mdp_name, valid_by_mdp
+from bmrl.figures.table import results_table
+from bmrl.figures.trajectories import plot_trajectories
+from bmrl.figures.velocities import TIME_STEPS, plot_velocities
+from bmrl.pipeline import Run, load_learners, load_student
+from bmrl.runs.progress import Progress
+from bmrl.runs.storage import committed_names, read_json, write_json
+
+
+def evaluate_stage(
+    run: Run, mdp: Sequence[str] = (), split: str = "test", episodes: int | None = None, context: str = "episode"
+) -> None:
+    """Test every student and baseline of the run on the same MDPs and starts; add the rows, print and draw them."""
+    family, seed = get_family(run.experiment.family), run.experiment.seed
+    episodes = run.experiment.episodes if episodes is None else episodes
+    if episodes < 1:
+        raise BmrlError(f"--episodes {episodes}: at least one episode is needed")
+    mdps = (parse_mdp(family, mdp),) if mdp else family.test_mdps() if split == "test" else family.validation_mdps()
+    split = split_of(family, mdps[0]) if mdp else split
+    agents = _agents(run, family, mdps, episodes, context)
+    rows: list[dict[str, Any]] = []
+    results: dict[str, Episodes] = {}
+    with Progress("evaluate", len(agents)) as progress:
+        for done, ((method, variant), agent) in enumerate(agents.items(), start=1):
+            result = evaluate(family, mdps, agent, episodes, seed)
+            results[f"{method} ({variant})"] = result
+            source = context if method == "tiMe" else "none"
+            rows += rows_of(
+                family, mdps, result, method=method, variant=variant, split=split, seed=seed, context=source
+            )
+            progress.update(done)
+    _add_value_estimates(run, family, mdps, episodes, rows)
+    path, pictures = run.directory / "results.json", run.directory / "figures"
+    write_json(path, merge(read_json(path) if path.exists() else [], rows))
+    name = mdp_name(mdps[0]).replace(" ", "") if mdp else split
+    name += "" if context == "episode" else "-no-context" if context == "none" else "-logs"
+    _draw(run, family, mdps, name, rows, results, agents["tiMe", _first_variant(run)], pictures)
+    console = Console()
+    console.print(results_table(rows))
+    if not mdp and context == "episode" and _taught_mdps(run):
+        tests = _identity_tests(run, family)
+        write_json(run.directory / "identity.json", tests)
+        for variant, test in tests.items():
+            console.print(
+                f"identity ({variant}): relabelled contexts of {test['context_size']} are nearest to the right MDP "
+                f"in {test['identity_mean']:.0%} of cases (worst pair {test['identity_worst']:.0%}); "
+                f"the action follows in {test['action_mean']:.0%} (worst pair {test['action_worst']:.0%})"
+            )
+    console.print(f"results: {path}\nfigures: {pictures}")
+
+
+def _first_variant(run: Run) -> str:
+    variants = committed_names(run.directory / "students")
+    return "default" if "default" in variants else variants[0]
+
+
+def _draw(
+    run: Run,
+    family: Family,
+    mdps: Sequence[Parameters],
+    name: str,
+    rows: Sequence[dict[str, Any]],
+    results: dict[str, Episodes],
+    student: Agent,
+    directory: Path,
+) -> None:
+    """All pictures of a test, and the training curves."""
+    directory.mkdir(exist_ok=True)
+    slots = [m for m in mdps for _ in range(len(next(iter(results.values())).lengths) // len(mdps))]
+    label = f"tiMe ({_first_variant(run)})"
+    references = {mdp_name(m): family.reference_returns(m) for m in mdps}
+    plot_returns(rows, references, directory / f"returns-{name}.png")
+    plot_identities(results[label], slots, directory / f"identities-{name}.png")
+    plot_curves(run.directory / "metrics.csv", directory)
+    velocity = family.name in TIME_STEPS
+    if velocity:
+        plot_velocities(family, label, results[label], slots, directory / f"velocities-{name}.png")
+    else:
+        plot_trajectories({m: (r, slots) for m, r in results.items()}, directory / f"trajectories-{name}.png")
+    # One episode an MDP, with the same agent: its memory is as wide as the test was, so are these episodes.
+    shown = run_episodes(family, slots, student, TEST_SEED + run.experiment.seed, frames=True)
+    first = [indices[0] for _, indices in valid_by_mdp(shown, slots) if len(indices)]
+    if shown.frames is None or not first:
+        return
+    drawn = [slots[i] for i in first]
+    animate(
+        shown.frames[first],
+        [mdp_name(m) for m in drawn],
+        directory / f"policy-{name}.gif",
+        fps=1 / TIME_STEPS[family.name] if velocity else 5,
+        lengths=shown.lengths[first],
+        targets=[m["target_velocity"] for m in drawn] if velocity else None,
+    )
+
+
+def _identity_tests(run: Run, family: Family) -> dict[str, Any]:
+    """The relabelling test of every student, on transitions that no training saw."""
+    mdps, seed = _taught_mdps(run), TEST_SEED + run.experiment.seed
+    teachers = load_learners(run.directory / "teachers")
+    held_out = held_out_transitions(family, mdps, teachers.algorithm, teachers.states, episodes=10, seed=seed)
+    return {
+        variant: relabelling_test(
+            load_student(run.directory / "students" / variant)[0],
+            family,
+            mdps,
+            held_out,
+            size=10,
+            contexts=200,
+            seed=run.experiment.seed,
+        )
+        for variant in committed_names(run.directory / "students")
+    }
+
+
+def _agents(
+    run: Run, family: Family, mdps: Sequence[Parameters], episodes: int, context: str
+) -> dict[tuple[str, str], Agent]:
+    """Every policy to test, by (method, variant)."""
+    agents: dict[tuple[str, str], Agent] = {}
+    slots = [m for m in mdps for _ in range(episodes)]
+    variants = committed_names(run.directory / "students")
+    if not variants:
+        raise BmrlError(f"{run.directory} has no students: run 'bmrl distill {run.directory}'")
+    for variant in variants:
+        student, config = load_student(run.directory / "students" / variant)
+        agents["tiMe", variant] = student_agent(student, config.context, context, slots)
+    teachers, pooled = load_learners(run.directory / "teachers"), load_learners(run.directory / "pooled")
+    if taught := _taught_mdps(run):
+        which = nearest(mdps, taught, family)
+        name = type(teachers.algorithm).__name__
+        agents["nearest teacher", name] = learner_agent(teachers.algorithm, teachers.states, which, episodes)
+    zeros = np.zeros(len(mdps), int)
+    agents["pooled", type(pooled.algorithm).__name__] = learner_agent(pooled.algorithm, pooled.states, zeros, episodes)
+    return agents
+
+
+def _taught_mdps(run: Run) -> list[Parameters]:
+    """The MDP of each teacher, or nothing if a batch does not tell."""
+    mdps = [batch.manifest["mdp"] for batch in read_batches(run.directory / "batches")]
+    return [] if None in mdps else mdps
+
+
+def _add_value_estimates(
+    run: Run, family: Family, mdps: Sequence[Parameters], episodes: int, rows: list[dict[str, Any]]
+) -> None:
+    """To the pooled baseline's rows: what it believes of initial state-actions, and what it earns."""
+    pooled = load_learners(run.directory / "pooled")
+    if isinstance(pooled.algorithm, SAC):
+        import jax
+
+        state = jax.tree.map(lambda x: x[0], pooled.states)
+        values = soft_values(family, mdps, pooled.algorithm, state, episodes, run.experiment.seed)
+        for row, value in zip((r for r in rows if r["method"] == "pooled"), values, strict=True):
+            row |= value
+
+
+def parse_mdp(family: Family, words: Sequence[str]) -> Parameters:
+    """``target_velocity=0.6`` as the parameters of an MDP. Raises BmrlError naming the word that is wrong."""
+    parameters = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        try:
+            parameters[name] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise BmrlError(f"--mdp {word!r}: write NAME=NUMBER, with {', '.join(family.parameter_names)}")
+    return family.validate(parameters)
+
+
+def split_of(family: Family, mdp: Parameters) -> str:
+    """Which of the family's sets an MDP belongs to, or "custom"."""
+    sets = {"test": family.test_mdps(), "validation": family.validation_mdps(), "train": family.train_mdps()}
+    return next((name for name, mdps in sets.items() if mdp in mdps), "custom")
+
+
+def merge(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Old rows, with those that a new row repeats replaced."""
+
+    def key(row: dict[str, Any]) -> tuple[Any, ...]:
+        fields = ("method", "variant", "split", "seed", "context", "episodes")
+        return (*(row[f] for f in fields), tuple(sorted(row["mdp"].items())))
+
+    kept = {key(row): row for row in old}
+    return list((kept | {key(row): row for row in new}).values())

@@ -1,0 +1,1 @@
+"""Run directories: atomic storage, checkpoints, metrics, the lock."""

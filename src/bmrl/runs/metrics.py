@@ -1,0 +1,106 @@
+"""Metrics over steps: an append-only table that survives a kill.
+
+stage,step,learner,name,value
+collect,2000,,reward,-3.5        learner is empty for a value that all learners share
+teach,1000,0,critic_loss,0.25    a row a learner for values [K]
+"""
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bmrl.errors import BmrlError, CorruptError
+from bmrl.runs.storage import open_regular, write_file
+
+_HEADER = "stage,step,learner,name,value\n"
+_WORD = re.compile(r"[A-Za-z0-9_./-]+")
+
+_log = logging.getLogger(__name__)
+
+
+class Metric(NamedTuple):
+    """One value of one metric. ``learner`` is None where all learners share it."""
+
+    stage: str
+    step: int
+    learner: int | None
+    name: str
+    value: float
+
+
+class Metrics:
+    """The writer of ``metrics.csv``; there is one at a time. Values may be NaN: they are what happened."""
+
+    def __init__(self, path: Path):
+        """Opens the table to append; makes it if absent, and cuts off a row that a kill left unfinished.
+
+        Raises ``CorruptError`` where the file is something else.
+        """
+        self._path = path
+        if not path.exists():
+            write_file(path, _HEADER.encode())
+        content = _read(path)
+        if not content.endswith("\n"):
+            write_file(path, content[: content.rfind("\n") + 1].encode())
+
+    def log(self, stage: str, step: int, values: Mapping[str, ArrayLike]) -> None:
+        """Appends {name: value or values [K]} at ``step``. On the disk when it returns: call it once a chunk.
+
+        Raises ``BmrlError`` where the disk is full or the file cannot be written.
+        """
+        lines = []
+        for name, value in values.items():
+            array = np.asarray(value)
+            if not (_WORD.fullmatch(stage) and _WORD.fullmatch(name)) or array.ndim > 1:
+                raise ValueError(f"cannot log {stage!r} {name!r} of shape {array.shape}")
+            rows = [("", array)] if array.ndim == 0 else list(enumerate(array))
+            lines += [f"{stage},{step},{learner},{name},{number!s}\n" for learner, number in rows]
+        try:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write("".join(lines))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise BmrlError(f"{self._path} could not be written ({error.strerror}); free space there") from error
+
+    def truncate(self, stage: str, step: int) -> None:
+        """Drops the rows of ``stage`` after ``step``, the checkpoint resumed from: they will come again."""
+        rows = _rows(self._path)
+        kept = [line for line, row in rows if row.stage != stage or row.step <= step]
+        if len(kept) < len(rows):
+            write_file(self._path, (_HEADER + "".join(kept)).encode())
+
+
+def read_metrics(path: Path) -> list[Metric]:
+    """All rows of a table, in the order of their writing. A damaged row is left out with a warning.
+
+    Raises ``CorruptError`` where the file is missing or something else.
+    """
+    return [row for _, row in _rows(path)]
+
+
+def _rows(path: Path) -> list[tuple[str, Metric]]:
+    """The lines, with their ends, and what they say."""
+    rows = []
+    for number, line in enumerate(_read(path).splitlines(keepends=True)[1:], start=2):
+        try:
+            stage, step, learner, name, value = line.split(",")
+            metric = Metric(stage, int(step), int(learner) if learner else None, name, float(value))
+            rows.append((line, metric))
+        except ValueError:
+            _log.warning("%s: line %d is damaged and left out", path, number)
+    return rows
+
+
+def _read(path: Path) -> str:
+    with open_regular(path) as file:
+        content = file.read().decode(errors="replace")
+    if not content.startswith(_HEADER):
+        raise CorruptError(f"{path} is not a table of metrics: its first line is not {_HEADER.strip()!r}")
+    return content

@@ -1,0 +1,239 @@
+"""The real commands, end to end, as a user runs them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bmrl.data import read_batch, write_batch
+
+BMRL = [sys.executable, "-c", "from bmrl.cli import main; main()"]
+SMOKE = ["run", "point-goal", "--scale", "smoke", "--seed", "3", "--variants", "default", "paper"]
+
+
+def bmrl(*words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*BMRL, *map(str, words)], capture_output=True, text=True, timeout=300)
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compile_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Programs compiled by one command are reused by the next, as on a user's machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run, never disturbed."""
+    directory = tmp_path_factory.mktemp("runs") / "run"
+    done = bmrl(*SMOKE, "--out", directory)
+    assert "results:" in done.stdout and "tiMe" in done.stdout
+    shutil.copy(directory / "results.json", directory.parent / "first-results.json")  # tests add rows of their own
+    return directory
+
+
+def manifests(directory: Path) -> dict[str, str]:
+    """The hash of every array that a run made."""
+    return {
+        f"{path.parent.relative_to(directory)}/{name}": entry["sha256"]
+        for path in sorted(directory.rglob("manifest.json"))
+        for name, entry in json.loads(path.read_text())["files"].items()
+    }
+
+
+def test_a_run_leaves_what_it_promises(run: Path) -> None:
+    assert json.loads((run / "config.json").read_text())["family"] == "point-goal"
+    assert len(list((run / "batches").iterdir())) == 3
+    for path in ("teachers", "pooled", "students/default", "students/paper"):
+        assert (run / path / "manifest.json").is_file()
+    assert not list((run / "checkpoints").iterdir())
+    rows = json.loads((run / "results.json").read_text())
+    assert {(row["method"], row["variant"]) for row in rows} == {
+        ("tiMe", "default"),
+        ("tiMe", "paper"),
+        ("nearest teacher", "SAC"),
+        ("pooled", "SAC"),
+    }
+    for row in rows:
+        assert row["family"] == "point-goal" and row["split"] == "test" and row["seed"] == 3
+        assert len(row["returns"]) == row["episodes"] == len(row["final_distance"])
+        assert row["return_mean"] == pytest.approx(np.mean(row["returns"]))
+        assert row["return_std"] == pytest.approx(np.std(row["returns"])) and row["length_mean"] == 20
+    pooled = [row for row in rows if row["method"] == "pooled"]
+    assert all(np.isfinite([row["value_estimate"], row["discounted_soft_return"]]).all() for row in pooled)
+    identity = json.loads((run / "identity.json").read_text())
+    assert 0 <= identity["default"]["identity_worst"] <= identity["default"]["identity_mean"] <= 1
+    header = (run / "metrics.csv").read_text().splitlines()
+    stages = {line.split(",")[0] for line in header[1:]}
+    assert {"collect", "teach", "pooled", "distill-default", "distill-paper"} <= stages
+    pictures = {path.name for path in (run / "figures").iterdir()}
+    assert {"returns-test.png", "trajectories-test.png", "identities-test.png", "policy-test.gif"} <= pictures
+    for picture in (run / "figures").iterdir():
+        with Image.open(picture) as image:
+            image.load()
+    assert "collect: finished" in (run / "log.txt").read_text()
+
+
+def test_evaluate_adds_rows_for_any_mdp_and_context(run: Path) -> None:
+    before = json.loads((run / "results.json").read_text())
+    bmrl("evaluate", run, "--mdp", "goal_angle=0.6", "--episodes", "3")
+    bmrl("evaluate", run, "--context", "none")
+    bmrl("evaluate", run, "--context", run / "batches")
+    rows = json.loads((run / "results.json").read_text())
+    assert rows[: len(before)] == before
+    custom = [row for row in rows if row["split"] == "custom"]
+    assert custom and all(row["mdp"] == {"goal_angle": 0.6} and row["episodes"] == 3 for row in custom)
+    assert {row["context"] for row in rows if row["method"] == "tiMe"} == {"episode", "none", str(run / "batches")}
+    bmrl("evaluate", run)  # the same test again gives the same rows
+    assert json.loads((run / "results.json").read_text()) == rows
+
+
+def test_killed_in_every_stage_the_run_ends_as_if_undisturbed(run: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "killed"
+    words = [*SMOKE, "--out", str(directory), "--resume"]
+    killed = []
+    for stage in ("collect", "teach", "pooled", "distill-default", "distill-paper", "evaluate"):
+        process = subprocess.Popen([*BMRL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            while process.poll() is None:
+                checkpoints = directory / "checkpoints" / stage
+                started = (
+                    checkpoints.is_dir() and any(checkpoints.iterdir())
+                    if stage != "evaluate"
+                    else (directory / "students" / "paper").is_dir()
+                )
+                if started:
+                    process.send_signal(signal.SIGKILL)
+                    killed.append(stage)
+                    break
+                time.sleep(0.005)
+        finally:
+            process.kill()
+            _, errors = process.communicate()
+        assert stage in killed, errors
+    assert not (directory / "results.json").exists()
+    bmrl(*words)
+    assert manifests(directory) == manifests(run)
+    assert (directory / "results.json").read_text() == (run.parent / "first-results.json").read_text()
+
+
+def test_stages_alone_make_the_same_run(run: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "stages"
+    bmrl("collect", "point-goal", "--scale", "smoke", "--seed", "3", "--out", directory)
+    bmrl("teach", directory)
+    bmrl("distill", directory, "--variants", "default", "paper")
+    bmrl("evaluate", directory)
+    assert manifests(directory) == manifests(run)
+
+
+@pytest.mark.parametrize("experiment", ["halfcheetah-velocity", "hopper-velocity"])
+def test_the_robots_run_too(experiment: str, tmp_path: Path) -> None:
+    bmrl("run", experiment, "--scale", "smoke", "--out", tmp_path / "run")
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert {row["mdp"]["target_velocity"] for row in rows} == (
+        {0.475, 1.075, 1.475} if experiment == "halfcheetah-velocity" else {0.2, 1.1, 2.0}
+    )
+    assert {"velocities-test.png", "policy-test.gif"} <= {p.name for p in (tmp_path / "run" / "figures").iterdir()}
+
+
+# ---------------------------------------------------------------------- mistakes
+
+
+def refused(*words: str | Path) -> str:
+    """The one line that a refused command says."""
+    done = bmrl(*words, check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_help_and_bad_words() -> None:
+    assert "evaluate" in bmrl("--help").stdout
+    assert "point-gaol" in refused("run", "point-gaol", "--out", "x")
+    assert "medium" in refused("run", "point-goal", "--out", "x", "--scale", "medium")
+
+
+def test_a_directory_that_holds_something_else_is_refused(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("mine")
+    message = refused("run", "point-goal", "--scale", "smoke", "--out", tmp_path)
+    assert message.startswith("error: ") and str(tmp_path) in message and len(message.splitlines()) == 1
+    assert os.listdir(tmp_path) == ["file.txt"]
+    assert "--resume" in refused(*SMOKE, "--out", run)
+    other = [*SMOKE[:5], "4", *SMOKE[6:]]
+    assert "seed: 3 -> 4" in refused(*other, "--out", run, "--resume")
+
+
+def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
+    for stage in ("teach", "distill", "evaluate"):
+        assert "holds no run" in refused(stage, tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_stages_out_of_order_say_which_is_missing(run: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "empty"
+    directory.mkdir()
+    (directory / "config.json").write_text((run / "config.json").read_text())
+    assert "batches" in refused("teach", directory)
+    assert "batches" in refused("distill", directory)
+    assert "distill" in refused("evaluate", directory)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--mdp", "goal_angel=1"], "goal_angel"),
+        (["--mdp", "goal_angle=up"], "goal_angle=up"),
+        (["--mdp", "goal_angle=nan"], "goal_angle"),
+        (["--mdp", "goal_angle=9"], "goal_angle"),
+        (["--episodes", "0"], "--episodes 0"),
+        (["--context", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_tests_are_refused(run: Path, words: list[str], said: str) -> None:
+    assert said in refused("evaluate", run, *words)
+
+
+def test_damaged_batches_are_named(run: Path, tmp_path: Path) -> None:
+    batches, directory = tmp_path / "run" / "batches", tmp_path / "run"
+    for source in sorted((run / "batches").iterdir()):
+        b = read_batch(source)
+        write_batch(
+            batches / source.name,
+            observations=b.observations,
+            actions=b.actions,
+            rewards=b.rewards,
+            terminations=b.terminations,
+            truncations=b.truncations,
+            provenance={},
+        )
+    (directory / "config.json").write_text((run / "config.json").read_text())
+    damaged = batches / "mdp-001" / "rewards.npy"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(bytes(content))
+    message = refused("teach", directory)
+    assert "mdp-001" in message and "rewards.npy" in message
+    damaged.unlink()
+    assert "rewards.npy" in refused("teach", directory)
+    assert not (directory / "teachers").exists()
+
+
+def test_a_damaged_config_is_named(run: Path, tmp_path: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["collect"]["transitions"] = "many"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "transitions" in refused("teach", tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    assert "config.json" in refused("teach", tmp_path)

@@ -1,0 +1,98 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks import reference
+
+from bmrl.networks import Normaliser
+from bmrl.networks.set_encoder import Evidence, SetEncoder, context_inputs
+from bmrl.types import Spec, Transition
+
+SPEC, SIZE, CONTEXTS = Spec(2, 1), 5, 3
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    mean, scale = jnp.array([0.5, -1, 0, 2, 0, 0]), jnp.array([1, 2, 1, 3, 0.5, 0.5])
+    key, inputs = jax.random.PRNGKey(0), Normaliser(mean, scale)
+    encoder = reference.filled(lambda: SetEncoder(key, SPEC, inputs, (8,), hypotheses=4, identity_dim=3))
+    return eqx.tree_at(lambda f: f.inputs, encoder, inputs)
+
+
+@pytest.fixture(scope="module")
+def identities(encoder):
+    return jax.jit(encoder.__call__)
+
+
+@pytest.fixture
+def context():
+    rng = np.random.default_rng(0)
+
+    def normal(*shape):
+        return rng.normal(size=(CONTEXTS, SIZE, *shape)).astype(np.float32)
+
+    return Transition(normal(2), normal(1), normal(), normal(2), np.zeros((CONTEXTS, SIZE), bool))
+
+
+MASK = np.array([[1, 1, 1, 1, 1], [1, 0, 1, 0, 0], [0, 0, 1, 0, 0]], bool)  # the last: one transition
+
+
+def test_what_f_reads(context):
+    one = jax.tree.map(lambda x: x[1, 2], context)
+    expected = [*one.observations, *one.actions, one.rewards, *(one.next_observations - one.observations)]
+    np.testing.assert_array_equal(context_inputs(context)[1, 2], expected)
+
+
+def test_the_identity_equals_its_reference(encoder, identities, context):
+    m = identities(context, MASK)
+    assert m.shape == (CONTEXTS, 3)
+    for c in range(CONTEXTS):
+        one = jax.tree.map(lambda x, c=c: x[c], context)
+        np.testing.assert_allclose(m[c], reference.identity(encoder, one, MASK[c]), rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_does_not_matter(identities, context):
+    for permutation in ([4, 3, 2, 1, 0], [2, 0, 4, 1, 3]):
+        permuted = jax.tree.map(lambda x, p=permutation: x[:, p], context)
+        np.testing.assert_allclose(
+            identities(permuted, MASK[:, permutation]), identities(context, MASK), rtol=1e-5, atol=1e-6
+        )
+
+
+def test_every_masked_transition_counts(identities, context):
+    for i in range(SIZE):
+        changed = context._replace(rewards=context.rewards + 5 * np.eye(SIZE, dtype=np.float32)[i])
+        differs = np.abs(identities(changed, MASK) - identities(context, MASK)).max(1) > 1e-5
+        np.testing.assert_array_equal(differs, MASK[:, i])
+
+
+def test_the_empty_context_is_exactly_zero(identities, context):
+    assert np.array_equal(identities(context, np.zeros_like(MASK)), np.zeros((CONTEXTS, 3)))
+
+
+def test_rows_outside_the_mask_never_matter(encoder, identities, context):
+    junk = jax.tree.map(lambda x: np.where(MASK.reshape(*MASK.shape, *[1] * (x.ndim - 2)), x, 1e6), context)
+    junk = junk._replace(terminations=~MASK)
+    assert np.array_equal(identities(junk, MASK), identities(context, MASK))
+
+    gradient = jax.jit(jax.grad(lambda f, c: (f(c, MASK) ** 2).sum()))
+    for one, other in zip(*(jax.tree.leaves(gradient(encoder, c)) for c in (junk, context)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_running_sum_of_evidence_gives_the_identity_of_the_whole_set(encoder, identities, context):
+    pieces = encoder.observe(context)
+    evidence = Evidence(jnp.zeros((CONTEXTS, 4)), jnp.zeros(CONTEXTS))
+    assert np.array_equal(encoder.identity(evidence), np.zeros((CONTEXTS, 3)))
+    for t in range(SIZE):
+        evidence = Evidence(evidence.total + pieces[:, t], evidence.size + 1)
+        prefix = np.broadcast_to(np.arange(SIZE) <= t, MASK.shape)  # at t = 0: a context of size 1
+        np.testing.assert_allclose(encoder.identity(evidence), identities(context, prefix), rtol=1e-5, atol=1e-6)
+
+
+def test_repeated_evidence_sharpens_the_posterior(encoder, context):
+    one = jax.tree.map(lambda x: np.repeat(x[0, :1], 200, axis=0), context)
+    m = encoder(one, np.ones(200, bool))
+    best = encoder.embeddings[encoder.observe(one)[0].argmax()]
+    np.testing.assert_allclose(m, best, atol=1e-2)
