@@ -1,16 +1,16 @@
 """The command line. Heavy imports wait until a command runs, so that ``bmrl --help`` answers at once."""
 
 import logging
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from bmrl.errors import BmrlError
 
-ExperimentName = Literal["point-goal", "halfcheetah-velocity", "hopper-velocity"]
 Directory = Annotated[Path, tyro.conf.Positional]
 
 
@@ -18,30 +18,30 @@ Directory = Annotated[Path, tyro.conf.Positional]
 class Run:
     """All stages: collect batches, teach K learners, distil them into one student, test it zero-shot."""
 
-    experiment: Annotated[ExperimentName, tyro.conf.Positional]
-    """what to run"""
+    experiment: Annotated[str, tyro.conf.Positional]
+    """point-goal, halfcheetah-velocity or hopper-velocity"""
     out: Path
     """the run directory to make"""
-    scale: Literal["smoke", "laptop", "paper"] = "laptop"
-    """sizes: seconds to try the program, minutes to hours on two cores, or those of the paper"""
+    scale: str = "laptop"
+    """smoke (to try the program), laptop (minutes to an hour or so on two cores) or paper (the paper's sizes)"""
     seed: int = 0
     """seed of everything"""
     resume: bool = False
     """go on with the run in OUT"""
-    variants: tuple[Literal["default", "paper"], ...] = ("default",)
-    """students to distil: our choices, and exactly the paper's"""
+    variants: tuple[str, ...] = ("default",)
+    """students to distil: default (our choices), paper (exactly the paper's)"""
 
 
 @dataclass
 class Collect:
     """Stage 1 alone: SAC in every train MDP; its replay buffers are the batches."""
 
-    experiment: Annotated[ExperimentName, tyro.conf.Positional]
-    """what to run"""
+    experiment: Annotated[str, tyro.conf.Positional]
+    """point-goal, halfcheetah-velocity or hopper-velocity"""
     out: Path
     """the run directory to make"""
-    scale: Literal["smoke", "laptop", "paper"] = "laptop"
-    """sizes: seconds to try the program, minutes to hours on two cores, or those of the paper"""
+    scale: str = "laptop"
+    """smoke (to try the program), laptop (minutes to an hour or so on two cores) or paper (the paper's sizes)"""
     seed: int = 0
     """seed of everything"""
     resume: bool = False
@@ -64,8 +64,8 @@ class Distill:
 
     directory: Directory
     """a run directory with batches and teachers"""
-    variants: tuple[Literal["default", "paper"], ...] = ("default",)
-    """students to distil: our choices, and exactly the paper's"""
+    variants: tuple[str, ...] = ("default",)
+    """students to distil: default (our choices), paper (exactly the paper's)"""
     resume: bool = False
     """go on after an interruption"""
 
@@ -78,8 +78,8 @@ class Evaluate:
     """a run directory with students"""
     mdp: tuple[str, ...] = ()
     """parameters of the MDP to test on, e.g. target_velocity=0.6; none: the family's test MDPs"""
-    split: Literal["test", "validation"] = "test"
-    """which of the family's MDPs to test on, if no --mdp is given"""
+    split: str = "test"
+    """which of the family's MDPs to test on, if no --mdp is given: test or validation"""
     episodes: int | None = None
     """episodes an MDP; the experiment's own number if not given"""
     context: str = "episode"
@@ -124,16 +124,17 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate) -> None:
 
     directory = command.out if isinstance(command, Run | Collect) else command.directory
     if isinstance(command, Run | Collect):
+        experiment = get_experiment(command.experiment, command.scale, command.seed)
         pipeline.check_place(directory, command.resume)
     else:
-        pipeline.open_run(directory)
+        experiment = pipeline.open_run(directory).experiment
+    if isinstance(command, Run | Distill):
+        pipeline.check_variants(experiment, command.variants)
     with pipeline.working_on(directory):
+        run = pipeline.start_run(directory, experiment)
+        logging.getLogger("bmrl").info("bmrl %s", shlex.join(sys.argv[1:]))
         if isinstance(command, Run | Collect):
-            experiment = get_experiment(command.experiment, command.scale, command.seed)
-            run = pipeline.start_run(directory, experiment)
             pipeline.collect_stage(run)
-        else:
-            run = pipeline.open_run(directory)
         if isinstance(command, Run | Teach):
             pipeline.teach_stage(run, command.resume)
         if isinstance(command, Run | Distill):

@@ -15,7 +15,8 @@ DIR/
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,10 +66,6 @@ class Run:
     def metrics(self) -> Metrics:
         """The run's table of metrics."""
         return Metrics(self.directory / "metrics.csv")
-
-    def checkpoints(self, stage: str) -> Path:
-        """Where an unfinished stage saves its state."""
-        return self.directory / "checkpoints" / stage
 
 
 def check_place(directory: Path, resume: bool) -> None:
@@ -120,86 +117,70 @@ def working_on(directory: Path) -> Iterator[None]:
 
 def collect_stage(run: Run) -> None:
     """Fill batches/ with one batch for each train MDP. Batches that were made elsewhere are taken as they are."""
-    family, config = get_family(run.experiment.family), run.experiment.collect
+    family, config, seed = get_family(run.experiment.family), run.experiment.collect, run.experiment.seed
     mdps, batches = family.train_mdps(), run.directory / "batches"
     present = read_batches(batches) if committed_names(batches) else []
     for batch in present:
         if batch.manifest["family"] not in (None, family.name):
             raise BmrlError(f"{batches / batch.name} is of family {batch.manifest['family']!r}, not {family.name!r}")
-    made_here = provenance(config, run.experiment.seed)
+    made_here = provenance(config, seed)
     if any(batch.manifest["provenance"] != made_here for batch in present):
         log.info("collect: taking the %d batches that are there", len(present))
     elif len(present) < len(mdps):
-        collect(
-            family,
-            mdps,
-            config,
-            run.experiment.seed,
-            batches,
-            run.checkpoints("collect"),
-            run.metrics,
-            run.experiment.checkpoint_seconds,
-        )
-    _finished(run, "collect")
+        with _working(run, "collect", resume=True) as checkpoints:
+            collect(family, mdps, config, seed, batches, checkpoints, run.metrics, run.experiment.checkpoint_seconds)
 
 
 def teach_stage(run: Run, resume: bool = False) -> None:
     """Phase 1: a learner for each batch, and the pooled baseline."""
-    missing = [name for name in ("teachers", "pooled") if not is_committed(run.directory / name)]
-    replay = load_replay(run) if missing else None
-    for name in missing:
-        assert replay is not None
-        stage, config = ("teach", run.experiment.teach) if name == "teachers" else ("pooled", run.experiment.pooled)
-        _check_unfinished(run, stage, resume)
-        data = replay if name == "teachers" else pool(replay)
-        states = teach(
-            data,
-            config,
-            run.experiment.seed,
-            run.checkpoints(stage),
-            run.metrics,
-            stage,
-            run.experiment.checkpoint_seconds,
-        )
-        save_learners(run.directory / name, config, spec_of(replay), len(data.size), states)
-        _finished(run, stage)
+    experiment = run.experiment
+    for name, stage, config in (
+        ("teachers", "teach", experiment.teach),
+        ("pooled", "pooled", experiment.pooled),
+    ):
+        if is_committed(run.directory / name):
+            continue
+        replay = load_replay(run) if name == "teachers" else pool(load_replay(run))
+        with _working(run, stage, resume) as checkpoints:
+            states = teach(
+                replay, config, experiment.seed, checkpoints, run.metrics, stage, experiment.checkpoint_seconds
+            )
+            save_learners(run.directory / name, config, spec_of(replay), len(replay.size), states)
 
 
 def distill_stage(run: Run, variant: str = "default", resume: bool = False) -> None:
     """Phase 2: one student of the given variant."""
-    if variant not in run.experiment.distill:
-        raise BmrlError(f"unknown variant {variant!r}; this run has {', '.join(run.experiment.distill)}")
-    if not is_committed(run.directory / "students" / variant):
-        replay, config = load_replay(run), run.experiment.distill[variant]
-        teachers = load_learners(run.directory / "teachers")
-        targets = teacher_targets(teachers.algorithm, teachers.states, replay, run.experiment.seed)
-        max_correction = getattr(teachers.algorithm, "max_perturbation", 0.0)
-        stage = f"distill-{variant}"
-        _check_unfinished(run, stage, resume)
-        student = distill(
-            replay,
-            targets,
-            max_correction,
-            config,
-            run.experiment.seed,
-            run.checkpoints(stage),
-            run.metrics,
-            stage,
-            run.experiment.checkpoint_seconds,
-        )
-        save_student(run.directory / "students" / variant, config, spec_of(replay), targets, max_correction, student)
-    _finished(run, f"distill-{variant}")
+    check_variants(run.experiment, [variant])
+    path, config, seed = run.directory / "students" / variant, run.experiment.distill[variant], run.experiment.seed
+    if is_committed(path):
+        return
+    replay, teachers = load_replay(run), load_learners(run.directory / "teachers")
+    stage, seconds = f"distill-{variant}", run.experiment.checkpoint_seconds
+    with _working(run, stage, resume) as checkpoints:
+        targets = teacher_targets(teachers.algorithm, teachers.states, replay, seed, config.queries_everywhere)
+        bound = getattr(teachers.algorithm, "max_perturbation", 0.0)
+        student = distill(replay, targets, bound, config, seed, checkpoints, run.metrics, stage, seconds)
+        save_student(path, config, spec_of(replay), targets, bound, student)
 
 
-def _check_unfinished(run: Run, stage: str, resume: bool) -> None:
-    if not resume and run.checkpoints(stage).exists():
+def check_variants(experiment: Experiment, variants: Sequence[str]) -> None:
+    """Raises BmrlError for a variant of phase 2 that the experiment does not have."""
+    for variant in variants:
+        if variant not in experiment.distill:
+            raise BmrlError(f"unknown variant {variant!r}; choose from {', '.join(experiment.distill)}")
+
+
+@contextmanager
+def _working(run: Run, stage: str, resume: bool) -> Iterator[Path]:
+    """The checkpoints of a stage while it runs; once its result is on the disk they have served, and go."""
+    checkpoints = run.directory / "checkpoints" / stage
+    if checkpoints.exists() and not resume:
         raise BmrlError(f"{run.directory} has an unfinished stage {stage!r}: continue it with --resume")
-
-
-def _finished(run: Run, stage: str) -> None:
-    """The stage's result is on the disk: its checkpoints have served."""
-    shutil.rmtree(run.checkpoints(stage), ignore_errors=True)
-    log.info("%s: finished", stage)
+    began = time.monotonic()
+    log.info("%s: started", stage)
+    yield checkpoints
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    log.info("%s: finished after %.0f s", stage, time.monotonic() - began)
 
 
 def load_replay(run: Run) -> Replay:

@@ -34,6 +34,8 @@ def evaluate_stage(
 ) -> None:
     """Test every student and baseline of the run on the same MDPs and starts; add the rows, print and draw them."""
     family, seed = get_family(run.experiment.family), run.experiment.seed
+    if split not in ("test", "validation"):
+        raise BmrlError(f"--split {split!r}: choose test or validation")
     episodes = run.experiment.episodes if episodes is None else episodes
     if episodes < 1:
         raise BmrlError(f"--episodes {episodes}: at least one episode is needed")

@@ -86,8 +86,9 @@ def offers(algorithm):
     return act, parallel.over_learners(algorithm.targets)
 
 
-def every(values, learners=len(PROBES)):
-    return np.broadcast_to(np.asarray(values, np.float32), (learners, *np.shape(values)))
+def every(values):
+    """The same for each learner."""
+    return np.broadcast_to(np.asarray(values, np.float32), (len(PROBES), *np.shape(values)))
 
 
 KEYS = np.asarray(jax.random.split(jax.random.PRNGKey(1), len(PROBES)))

@@ -67,7 +67,7 @@ def test_every_loss_equals_its_reference(state, batch):
     bias = jnp.array([0.1, -0.2, 0.3, 0.5, -30.0, 0.2, 30.0, -1.0])
     clipped = eqx.tree_at(lambda g: g.encoder.biases[-1], state.generator, bias)
 
-    @jax.jit
+    @reference.jit
     def everything(state, clipped):
         s, a = batch.observations, batch.actions
         return {
@@ -111,8 +111,7 @@ def test_an_update_puts_the_losses_together(state, batch):
     updated, metrics = toys.update(ALGORITHM)(state, batch, KEY)
     vae_key, target_key, perturbation_key = jax.random.split(KEY, 3)
     s, s_next = (
-        [reference.normalise(state.normaliser, row) for row in x]
-        for x in (batch.observations, batch.next_observations)
+        [reference.normalise(state.normaliser, row) for row in x] for x in (batch.observations, batch.next_observations)
     )
     noise = np.asarray(jax.random.normal(vae_key, (N, LATENT)), np.float64)
     z_next, z = latents(target_key, ALGORITHM.candidates, N), latents(perturbation_key, N)
@@ -149,6 +148,8 @@ def test_an_update_puts_the_losses_together(state, batch):
         leaves = zip(*map(jax.tree.leaves, (online, old, target, old_target)), strict=True)
         for new, before, moved, from_where in leaves:
             assert 0 < np.abs(new - before).max() < 1.01 * ALGORITHM.learning_rate
-            np.testing.assert_allclose(moved, 0.9 * np.asarray(from_where) + 0.1 * np.asarray(new), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                moved, 0.9 * np.asarray(from_where) + 0.1 * np.asarray(new), rtol=1e-5, atol=1e-6
+            )
     for one, other in zip(jax.tree.leaves(updated.normaliser), jax.tree.leaves(state.normaliser), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 from batch_rl import toys
+from networks import reference
 
 from bmrl.batch_rl.replay import pool, stack
 from bmrl.batch_rl.teach import batch_normaliser, spec_of
@@ -70,7 +71,9 @@ def test_pooled_batches_are_their_concatenation(batches, replay):
 
 
 def test_every_transition_is_sampled_and_padding_never(batches, replay):
-    samples = jax.jit(jax.vmap(lambda r, key: r.sample(key, 1000)))(replay, jax.random.split(jax.random.PRNGKey(0), 3))
+    samples = reference.jit(jax.vmap(lambda r, key: r.sample(key, 1000)))(
+        replay, jax.random.split(jax.random.PRNGKey(0), 3)
+    )
     for k, batch in enumerate(batches):
         assert set(np.asarray(samples.rewards[k]).tolist()) == set(batch.rewards.tolist())
 
@@ -80,7 +83,7 @@ def test_the_sizes_are_read_off_the_data(replay):
 
 
 def test_statistics_of_one_batch_leave_out_padding(batches, replay):
-    normaliser = jax.jit(jax.vmap(batch_normaliser))(replay)
+    normaliser = reference.jit(jax.vmap(batch_normaliser))(replay)
     for k, batch in enumerate(batches):
         observations = batch.observations.astype(np.float64)
         np.testing.assert_allclose(normaliser.mean[k], observations.mean(0), rtol=1e-5)

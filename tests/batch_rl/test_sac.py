@@ -51,7 +51,7 @@ def test_every_loss_equals_its_reference(state, batch):
     log_probs, y, *next_values = np.random.default_rng(1).normal(size=(4, N)).astype(np.float32)
     next_values = np.array(next_values)
 
-    @jax.jit
+    @reference.jit
     def everything(state):
         s, a = batch.observations, batch.actions
         return {
@@ -92,7 +92,7 @@ def constant_actor(mean, log_std):
 
 def test_the_log_density_is_that_of_the_squashed_action():
     mean, log_std, n = 0.3, -0.5, 200
-    sample = jax.jit(lambda actor: sac.sample_action(actor, jnp.zeros((n, 1)), KEY))
+    sample = reference.jit(lambda actor: sac.sample_action(actor, jnp.zeros((n, 1)), KEY))
     actions, log_probs = sample(constant_actor(mean, log_std))
 
     def cdf(a):  # P(tanh(u) <= a)

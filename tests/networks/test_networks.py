@@ -21,7 +21,7 @@ def test_an_mlp_equals_its_reference_over_any_leading_axes(hidden):
 
 
 def test_weights_and_biases_start_uniform_within_the_inverse_root_of_the_fan_in():
-    start = jax.jit(lambda key: MLP(key, 100, (400,), 50))
+    start = reference.jit(lambda key: MLP(key, 100, (400,), 50))
     network = start(KEY)
     for layer, fan_in in enumerate((100, 400)):
         for values in (network.weights[layer], network.biases[layer]):

@@ -39,6 +39,7 @@ class DistillConfig:
     updates: int
     contexts: int  # contexts a minibatch, each of an MDP drawn uniformly
     queries: int  # transitions a context: the minibatch has contexts * queries elements
+    queries_everywhere: bool = False  # distil MDP j's learner on every batch, not only on j's own
     learning_rate: float = 1e-3
     decay: bool = True  # the learning rate falls to zero along a cosine
     predict_next: bool = False  # P predicts s' as well as r
@@ -66,8 +67,11 @@ class DistillState(NamedTuple):
 # ---------------------------------------------------------------------- what is distilled
 
 
-def teacher_targets(algorithm: Algorithm, states: Any, replay: Replay, seed: int) -> Targets:
-    """Every learner's targets on its own batch, [K, n, ...]: frozen networks, so once per transition is enough."""
+def teacher_targets(algorithm: Algorithm, states: Any, replay: Replay, seed: int, everywhere: bool = False) -> Targets:
+    """Every learner's targets on its own batch, [K, n, ...], or ``everywhere``: on every batch, [K, K, n, ...].
+
+    The networks are frozen, so once per transition is enough.
+    """
 
     def targets(state: Any, replay: Replay, key: Array) -> Targets:
         chunk = 1000
@@ -85,11 +89,19 @@ def teacher_targets(algorithm: Algorithm, states: Any, replay: Replay, seed: int
 
     learners = len(replay.size)
     keys = np.asarray(parallel.learner_keys(seed, "targets", learners))
-    return parallel.unshard(parallel.over_learners(targets)(*parallel.shard((states, replay, keys))), learners)
+    if not everywhere:
+        return parallel.unshard(parallel.over_learners(targets)(*parallel.shard((states, replay, keys))), learners)
+
+    def on_all(state: Any, key: Array, replay: Replay) -> Targets:
+        return jax.lax.map(lambda one: targets(state, one, key), replay)
+
+    program = parallel.over_learners(on_all, replicated=1)
+    return parallel.unshard(program(*parallel.shard((states, keys)), replay), learners)
 
 
 def train_statistics(replay: Replay, targets: Targets) -> Statistics:
     """Means and scales over the train batches, each MDP with the same weight."""
+    own = targets.values if targets.values.ndim == 2 else [x[k] for k, x in enumerate(targets.values)]
     transitions = [jax.tree.map(lambda x, k=k: x[k], replay).take(np.arange(n)) for k, n in enumerate(replay.size)]
 
     def over_mdps(rows: list[Any]) -> Normaliser:
@@ -102,7 +114,7 @@ def train_statistics(replay: Replay, targets: Targets) -> Statistics:
         over_mdps([t.observations for t in transitions]),
         over_mdps([np.asarray(context_inputs(t)) for t in transitions]),
         over_mdps([t.rewards[:, None] for t in transitions]),
-        over_mdps([targets.values[k, :n, None] for k, n in enumerate(replay.size)]),
+        over_mdps([x[:n, None] for x, n in zip(own, replay.size, strict=True)]),
     )
 
 
@@ -162,27 +174,27 @@ def scaled_loss(
 def draw_minibatch(
     key: Array, replay: Replay, targets: Targets, reward_model: RewardModel | None, config: DistillConfig
 ) -> Minibatch:
-    """Contexts and the transitions to distil, each pair from the same MDP."""
-    mdp_key, context_key, query_key = jax.random.split(key, 3)
+    """Contexts and the transitions to distil, each pair for the same MDP."""
+    mdp_key, context_key, source_key, query_key = jax.random.split(key, 4)
     mdp = jax.random.randint(mdp_key, (config.contexts,), 0, len(replay.size))
     draw = jax.vmap(lambda k, j: draw_context(k, replay, j, config.context))
     where: ContextIndex = draw(jax.random.split(context_key, config.contexts), mdp)
-    source = jnp.broadcast_to(where.source[:, None], where.position.shape)
-    context = replay.take_from(source, where.position)
-    if reward_model is not None:
-        context = reward_model.relabel(context, source, jnp.broadcast_to(mdp[:, None], source.shape))
+    from_mdp = jnp.broadcast_to(where.source[:, None], where.position.shape)
+    context = replay.take_from(from_mdp, where.position)
 
-    shape = (config.contexts, config.queries)
-    query_mdp = jnp.broadcast_to(mdp[:, None], shape)
-    index = jax.random.randint(query_key, shape, 0, replay.size[query_mdp])
-    same = (index[:, :, None] == where.position[:, None]) & where.mask[:, None] & (where.source == mdp)[:, None, None]
-    return Minibatch(
-        context,
-        where.mask,
-        replay.take_from(query_mdp, index),
-        jax.tree.map(lambda x: x[query_mdp, index], targets),
-        1.0 - same.any(-1),
-    )
+    query_mdp = jnp.broadcast_to(mdp[:, None], (config.contexts, config.queries))
+    source = query_mdp
+    if config.queries_everywhere:
+        source = jax.random.randint(source_key, query_mdp.shape, 0, len(replay.size))
+    index = jax.random.randint(query_key, query_mdp.shape, 0, replay.size[source])
+    queries = replay.take_from(source, index)
+    if reward_model is not None:
+        context = reward_model.relabel(context, from_mdp, jnp.broadcast_to(mdp[:, None], from_mdp.shape))
+        queries = reward_model.relabel(queries, source, query_mdp)
+    same = (index[:, :, None] == where.position[:, None]) & where.mask[:, None]
+    same &= source[:, :, None] == from_mdp[:, None]
+    asked = (query_mdp, source, index) if config.queries_everywhere else (query_mdp, index)
+    return Minibatch(context, where.mask, queries, jax.tree.map(lambda x: x[asked], targets), 1.0 - same.any(-1))
 
 
 def distill(
@@ -197,6 +209,8 @@ def distill(
     checkpoint_seconds: float,
 ) -> Student:
     """Train f, E, P, Q_S, G_S and xi_S jointly; goes on from the newest checkpoint."""
+    if config.queries_everywhere and not config.context.relabel:
+        raise ValueError("queries_everywhere needs the reward model of relabelled contexts")
     statistics = train_statistics(replay, targets)
     replay, targets = jax.tree.map(jnp.asarray, (replay, targets))
     key = parallel.learner_keys(seed, stage, 1)[0]

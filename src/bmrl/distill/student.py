@@ -17,7 +17,7 @@ class StudentConfig:
     """Hidden layers of each network, and the sizes between them."""
 
     identity_dim: int
-    hypotheses: int  # of the identity encoder
+    hypotheses: int | None  # of f: it mixes their embeddings; None: it averages the outputs of the transitions
     encoder_hidden: tuple[int, ...]  # f
     auxiliary_hidden: tuple[int, ...]  # E
     auxiliary_dim: int  # output of E

@@ -52,9 +52,9 @@ class StudentAgent:
 
     def start(self, n: int) -> StudentMemory:
         """No evidence but the logs', if there are any."""
-        hypotheses = self.student.encoder.embeddings.shape[0]
-        evidence = self.prior or Evidence(jnp.zeros((n, hypotheses)), jnp.zeros(n))
-        recent = jnp.zeros((n, self.window, hypotheses)) if self.window else None
+        size = self.student.encoder.evidence_dim
+        evidence = self.prior or Evidence(jnp.zeros((n, size)), jnp.zeros(n))
+        recent = jnp.zeros((n, self.window, size)) if self.window else None
         return StudentMemory(evidence, recent)
 
     def act(self, memory: StudentMemory, observations: np.ndarray, key: Array) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Presets: every number of an experiment in one typed, resolved configuration."""
 
 from collections.abc import Callable
+from typing import cast, get_args
 
 from bmrl.errors import BmrlError
 from bmrl.experiments import point_goal, velocity
@@ -14,8 +15,12 @@ EXPERIMENTS: dict[str, Callable[[Scale, int], Experiment]] = {
 }
 
 
-def get_experiment(name: str, scale: Scale, seed: int) -> Experiment:
-    """The preset called ``name``; raises BmrlError listing the names if there is none."""
+def get_experiment(name: str, scale: str, seed: int) -> Experiment:
+    """The preset called ``name`` at a scale; raises BmrlError listing what there is, if there is none."""
     if name not in EXPERIMENTS:
         raise BmrlError(f"unknown experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}")
-    return EXPERIMENTS[name](scale, seed)
+    if scale not in get_args(Scale):
+        raise BmrlError(f"unknown scale {scale!r}; choose one of {', '.join(get_args(Scale))}")
+    if seed < 0:
+        raise BmrlError(f"seed {seed}: it must be at least 0")
+    return EXPERIMENTS[name](cast(Scale, scale), seed)

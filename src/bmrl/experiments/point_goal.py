@@ -28,23 +28,25 @@ def point_goal(scale: Scale, seed: int) -> Experiment:
     default = DistillConfig(
         student,
         ContextConfig(size=16),
-        updates=(200, 12_000, 100_000)[size],
-        contexts=64,
-        queries=4,
-        reward_model=RewardModelConfig(updates=(200, 5000, 20_000)[size]),
+        updates=(100, 8000, 100_000)[size],
+        contexts=32,
+        queries=8,
+        queries_everywhere=True,
+        reward_model=RewardModelConfig(updates=(100, 4000, 20_000)[size]),
     )
     paper = replace(
         default,
-        student=replace(student, encoder_hidden=(256,), prediction_hidden=(256,)),
+        student=replace(student, hypotheses=None, encoder_hidden=(256,), prediction_hidden=(256,)),
         context=PAPER,
-        updates=(200, 20_000, 100_000)[size],
+        updates=(100, 20_000, 100_000)[size],
         contexts=128,
         queries=1,
+        queries_everywhere=False,
         learning_rate=3e-4,
         decay=False,
     )
-    sac = SAC(hidden=(256, 256), batch_size=128, learning_rate=1e-3)
-    teach = TeachConfig(sac, updates=(100, 6000, 50_000)[size])
+    sac = SAC(hidden=(128, 128), batch_size=128, learning_rate=1e-3) if scale != "paper" else SAC()
+    teach = TeachConfig(sac, updates=(100, 8000, 50_000)[size])
     return Experiment(
         family="point-goal",
         seed=seed,
@@ -52,7 +54,7 @@ def point_goal(scale: Scale, seed: int) -> Experiment:
             transitions=(400, 5000, 20_000)[size],
             warmup=(200, 2000, 8000)[size],
             warmup_hold=5,
-            sac=SAC(hidden=(128, 128), batch_size=128, learning_rate=1e-3),
+            sac=sac,
         ),
         teach=teach,
         pooled=teach,

@@ -15,15 +15,15 @@ from bmrl.experiments.experiment import Experiment, Scale
 LAPTOP_SAC = SAC(hidden=(128, 128), batch_size=64)
 LAPTOP_BCQ = BCQ(critic_hidden=(128, 128), generator_hidden=(128, 128), batch_size=64, learning_rate=1e-3)
 LAPTOP_STUDENT = StudentConfig(
-    identity_dim=16,
+    identity_dim=32,
     hypotheses=64,
     encoder_hidden=(256, 256),
     auxiliary_hidden=(256,),
     auxiliary_dim=64,
     prediction_hidden=(32,),
     value_hidden=(256, 256, 256),
-    candidate_hidden=(256, 256, 256),
-    correction_hidden=(256, 256, 256),
+    candidate_hidden=(384, 384, 384),
+    correction_hidden=(128, 128),
 )
 
 
@@ -68,7 +68,7 @@ def _velocity(
 ) -> Experiment:
     laptop = scale != "paper"
     teach = TeachConfig(LAPTOP_BCQ if laptop else BCQ(), updates)
-    steps = {"smoke": 20, "laptop": 40_000, "paper": 500_000}[scale]
+    steps = {"smoke": 20, "laptop": 16_000, "paper": 500_000}[scale]
     default = DistillConfig(
         LAPTOP_STUDENT if laptop else paper_student,
         ContextConfig(size=16),
@@ -76,9 +76,17 @@ def _velocity(
         contexts=32,
         queries=16,
         learning_rate=1e-3 if laptop else 3e-4,
-        reward_model=RewardModelConfig(updates=min(steps, 10_000)),
+        reward_model=RewardModelConfig(updates=min(steps, 5000)),
     )
-    paper = replace(default, context=PAPER, contexts=paper_batch, queries=1, learning_rate=3e-4, decay=False)
+    paper = replace(
+        default,
+        student=replace(default.student, hypotheses=None),
+        context=PAPER,
+        contexts=paper_batch,
+        queries=1,
+        learning_rate=3e-4,
+        decay=False,
+    )
     return Experiment(
         family=family,
         seed=seed,

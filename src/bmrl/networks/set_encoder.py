@@ -25,21 +25,36 @@ class SetEncoder(eqx.Module):
     Each transition adds its evidence, a vector of log-likelihoods over learned hypotheses about which MDP this is;
     their softmax is a posterior, and the identity is the posterior mean of the hypotheses' embeddings. Adding
     log-likelihoods is what Bayes' rule does with independent transitions: it resolves what one transition leaves
-    open, and a context longer than any in training only makes the posterior sharper. The empty context has the zero
-    identity (section 5.2).
+    open, and a context longer than any in training only makes the posterior sharper. An episode's transitions are
+    not independent, so n of them count as sqrt(n): otherwise a few saturate the softmax, and MDPs that are close to
+    each other become one. The empty context has the zero identity (section 5.2).
+
+    Without hypotheses the identity is the mean of the transitions' outputs: with one transition, the paper's f.
     """
 
     inputs: Normaliser  # of [s, a, r, s' - s]
     evidence: MLP
-    embeddings: Float[Array, "evidence identity"]
+    embeddings: Float[Array, "evidence identity"] | None
 
     def __init__(
-        self, key: Array, spec: Spec, inputs: Normaliser, hidden: tuple[int, ...], hypotheses: int, identity_dim: int
+        self,
+        key: Array,
+        spec: Spec,
+        inputs: Normaliser,
+        hidden: tuple[int, ...],
+        hypotheses: int | None,
+        identity_dim: int,
     ):
         evidence_key, embedding_key = jax.random.split(key)
         self.inputs = inputs
-        self.evidence = MLP(evidence_key, 2 * spec.observation_dim + spec.action_dim + 1, hidden, hypotheses)
-        self.embeddings = jax.random.normal(embedding_key, (hypotheses, identity_dim))
+        size = 2 * spec.observation_dim + spec.action_dim + 1
+        self.evidence = MLP(evidence_key, size, hidden, hypotheses or identity_dim)
+        self.embeddings = jax.random.normal(embedding_key, (hypotheses, identity_dim)) if hypotheses else None
+
+    @property
+    def evidence_dim(self) -> int:
+        """Size of the evidence of a transition."""
+        return self.evidence.biases[-1].shape[-1]
 
     def observe(self, context: Transition) -> Float[Array, "*n evidence"]:
         """The evidence of each transition."""
@@ -47,8 +62,11 @@ class SetEncoder(eqx.Module):
 
     def identity(self, evidence: Evidence) -> Float[Array, "*n identity"]:
         """The identity for the evidence so far; zero if there is none."""
-        m = jax.nn.softmax(evidence.total) @ self.embeddings
-        return jnp.where(evidence.size[..., None] > 0, m, 0.0)
+        size = evidence.size[..., None]
+        if self.embeddings is None:
+            return evidence.total / jnp.maximum(size, 1.0)
+        posterior = jax.nn.softmax(evidence.total / jnp.sqrt(jnp.maximum(size, 1.0)))
+        return jnp.where(size > 0, posterior @ self.embeddings, 0.0)
 
     def __call__(self, context: Transition, mask: Bool[Array, "*n size"]) -> Float[Array, "*n identity"]:
         """The identity of a context [..., size, ...] of which the masked transitions count."""
