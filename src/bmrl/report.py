@@ -129,7 +129,7 @@ def _identity_tests(run: Run, family: Family) -> dict[str, Any]:
             mdps,
             held_out,
             size=10,
-            contexts=200,
+            contexts=max(20, 600 // len(mdps)),
             seed=run.experiment.seed,
         )
         for variant in committed_names(run.directory / "students")

@@ -166,10 +166,10 @@ def test_the_targets_are_those_of_the_networks(algorithm, learners, offers):
 
 
 def test_many_learners_at_once_equal_a_loop_of_single_ones(algorithm, replay, tmp_path):
-    start, end = (train(algorithm, replay, tmp_path / str(updates), updates) for updates in (0, 3))
+    start, end = (train(algorithm, replay, tmp_path / str(updates), updates) for updates in (0, 12))
     for k, key in enumerate(parallel.learner_keys(0, "teach", len(PROBES))):
         state = learner(start, k)
-        for i in range(3):
+        for i in range(12):  # more than teach runs in one call of its program
             sample_key, update_key = jax.random.split(jax.random.fold_in(key, i))
             batch = learner(replay, k).sample(sample_key, algorithm.batch_size)
             state, _ = toys.update(algorithm)(state, batch, update_key)

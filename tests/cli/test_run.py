@@ -237,3 +237,11 @@ def test_a_damaged_config_is_named(run: Path, tmp_path: Path) -> None:
     assert "transitions" in refused("teach", tmp_path)
     (tmp_path / "config.json").write_text("{")
     assert "config.json" in refused("teach", tmp_path)
+
+
+def test_the_readmes_python_runs(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    code = readme.split("```python\n")[1].split("```")[0]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[")

@@ -94,29 +94,36 @@ def test_a_relabelled_context_comes_from_one_mdp_drawn_uniformly(replay):
     assert 0.4 < np.mean(prefixes) < 0.6
 
 
-def test_an_element_in_its_own_context_weighs_nothing(replay):
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_minibatch_pairs_contexts_with_transitions_and_targets(replay, everywhere):
     nothing = StudentConfig(1, 1, (), (), 1, (), ())
-    config = DistillConfig(nothing, ContextConfig(4, relabel=True), 1, contexts=200, queries=16)
-    # Targets say which transition they belong to.
-    targets = Targets(replay.rewards + 0.5, *(replay.rewards[..., None] + shift for shift in (0.1, 0.2, 0.3)))
-    minibatch = reference.jit(lambda key: draw_minibatch(key, replay, targets, None, config))(jax.random.PRNGKey(0))
+    context = ContextConfig(4, relabel=True)
+    config = DistillConfig(nothing, context, 1, contexts=200, queries=16, queries_everywhere=everywhere)
+    # A reward's thousands say which MDP's batch it is from; targets also say whose they are, in millions.
+    values = replay.rewards + 0.5
+    if everywhere:
+        values = values + 1e6 * jnp.arange(3)[:, None, None]
+    given = Targets(values, *(values[..., None] + shift for shift in (1, 2, 3)))
+    minibatch = reference.jit(lambda key: draw_minibatch(key, replay, given, None, config))(jax.random.PRNGKey(0))
     context, mask, queries, targets, weights = jax.tree.map(np.asarray, minibatch)
     assert context.observations.shape == (200, 4, 2)
     assert queries.actions.shape == (200, 16, 1)
-    np.testing.assert_array_equal(targets.values, queries.rewards + 0.5)
-    for shift, x in zip((0.1, 0.2, 0.3), targets[1:], strict=True):
-        np.testing.assert_allclose(x[..., 0], queries.rewards + shift, rtol=1e-6)
-    foreign = 0
+    assert (context.rewards[mask] > 0).all()
+    assert (queries.rewards > 0).all()  # padding is 0
+
+    sources = queries.rewards // 1000
+    mdps = targets.values // 1e6 if everywhere else sources
+    assert (mdps == mdps[:, :1]).all()  # one MDP a context
+    assert share(mdps[:, 0]) == pytest.approx({0: 1 / 3, 1: 1 / 3, 2: 1 / 3}, abs=0.15)
+    assert (sources == mdps).mean() == pytest.approx(1 / 3 if everywhere else 1, abs=0.1)
+    np.testing.assert_array_equal(targets.values % 1e6, queries.rewards + 0.5)
+    for shift, x in enumerate(targets[1:], start=1):
+        np.testing.assert_array_equal(x[..., 0], targets.values + shift)
+
+    # Contexts come from any batch. A transition in its own context weighs nothing; the one at the same position
+    # of another batch is another transition.
+    assert 0.5 < np.mean(context.rewards[:, 0] // 1000 != mdps[:, 0]) < 0.8
     for c in range(200):
         held = context.rewards[c][mask[c]].tolist()
-        mdp = queries.rewards[c] // 1000  # a reward's thousands are its MDP
-        assert (mdp == mdp[0]).all()
-        foreign += any(reward // 1000 != mdp[0] for reward in held)
-        for q in range(16):
-            assert queries.rewards[c, q] > 0  # padding is 0
-            # The same position in another MDP's batch is another transition.
-            assert weights[c, q] == (0.0 if queries.rewards[c, q] in held else 1.0)
-    assert (context.rewards[mask] > 0).all()
+        assert weights[c].tolist() == [0.0 if reward in held else 1.0 for reward in queries.rewards[c].tolist()]
     assert 0.05 < 1 - weights.mean() < 0.9
-    assert share(queries.rewards[:, 0] // 1000) == pytest.approx({0: 1 / 3, 1: 1 / 3, 2: 1 / 3}, abs=0.15)
-    assert foreign > 60

@@ -171,5 +171,13 @@ def test_targets_are_each_learners_own_on_its_own_batch(tmp_path):
     expected = straight(states, replay, targets.latents)
     for one, other in zip((targets.values, targets.candidates, targets.corrections), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    # Each on every batch: what it says of its own is the same.
+    everywhere = teacher_targets(algorithm, states, replay, seed=0, everywhere=True)
+    assert everywhere.candidates.shape == (2, 2, 1203, 2)
+    for k in range(2):
+        jax.tree.map(lambda x, own, k=k: np.testing.assert_allclose(x[k, k], own[k], atol=1e-5), everywhere, targets)
+    crossed = straight(states, jax.tree.map(lambda x: x[::-1], replay), everywhere.latents[[0, 1], [1, 0]])
+    np.testing.assert_allclose(everywhere.values[[0, 1], [1, 0]], crossed[0], rtol=1e-4, atol=1e-5)
+
     inside = targets.latents[np.abs(targets.latents) < 0.5]  # not clipped
     assert len(np.unique(inside)) > 0.99 * len(inside)  # a z of its own for every transition

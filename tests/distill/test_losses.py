@@ -119,9 +119,14 @@ def test_the_terms_are_scaled_by_running_means_and_bounded_ratios(student, batch
     assert all(1 / 1000 < expected["value"] / expected[name] < 1000 for name in TERMS)
     assert float(total) == pytest.approx(len(TERMS) * expected["value"], rel=1e-4)
 
-    # Later: a plain mean of the first 100 steps, then an exponential one; the ratio at most 1000, at least 1 / 1000.
-    old = {"value": 2.0, "candidate": 1e-9, "correction": 1e9, "reward": 0.5, "next_observation": 4.0}
-    for step, rate in ((3, 1 / 4), (99, 0.01), (100_000, 0.01)):
+    # Later: a plain mean of the first 100 steps, then an exponential one.
+    small, large = dict.fromkeys(TERMS, 0.1), dict.fromkeys(TERMS, 1e9)
+    for step, rate, old in (
+        (3, 1 / 4, {"value": 2.0, "candidate": 0.3, "correction": 5.0, "reward": 0.5, "next_observation": 4.0}),
+        (99, 0.01, {"value": 2.0, "candidate": 0.3, "correction": 5.0, "reward": 0.5, "next_observation": 4.0}),
+        (100_000, 0.01, small | {"value": 1e9}),  # the ratios are at most 1000 ...
+        (100_000, 0.01, large | {"value": 0.1}),  # ... and at least 1 / 1000
+    ):
         (total, (terms, averages)), _ = evaluate(student, batch, {k: jnp.float32(v) for k, v in old.items()}, step)
         mean = {name: (1 - rate) * old[name] + rate * expected[name] for name in TERMS}
         weighted = {n: min(max(mean["value"] / mean[n], 1e-3), 1e3) * expected[n] for n in TERMS}
@@ -157,7 +162,10 @@ def test_statistics_weigh_every_mdp_alike(tmp_path):
     lengths = [[3, 1, 4], [2]]
     replay = toys.replay(tmp_path, [toys.numbered(x, k) for k, x in enumerate(lengths)])
     values = np.where(np.arange(8) < replay.size[:, None], replay.rewards * 2, 1e9).astype(np.float32)
+    # Learners may be asked about every batch: only what they say of their own counts.
+    everywhere = np.stack([[v if i == j else 1e9 + v for j in range(2)] for i, v in enumerate(values)])
     statistics = train_statistics(replay, Targets(values))
+    jax.tree.map(np.testing.assert_array_equal, train_statistics(replay, Targets(everywhere)), statistics)
     rewards = [np.arange(1, 9), 1000 + np.arange(1, 3)]
     mean = sum(r.mean() for r in rewards) / 2
     std = np.sqrt(sum(((r - mean) ** 2).mean() for r in rewards) / 2)

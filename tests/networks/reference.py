@@ -71,4 +71,4 @@ def identity(encoder, context, mask):
     embeddings = np.asarray(encoder.embeddings, np.float64)
     if not any(mask):
         return np.zeros(embeddings.shape[1])
-    return sum(p * embeddings[h] for h, p in enumerate(softmax(total / np.sqrt(sum(mask)))))
+    return sum(p * embeddings[h] for h, p in enumerate(softmax(total / sum(mask) ** (1 - encoder.power))))

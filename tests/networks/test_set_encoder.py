@@ -12,11 +12,12 @@ from bmrl.types import Spec, Transition
 SPEC, SIZE, CONTEXTS = Spec(2, 1), 5, 3
 
 
-@pytest.fixture(scope="module", params=[4, None], ids=["posterior", "mean"])
+@pytest.fixture(scope="module", params=[(4, 1.0), (4, 0.5), (None, 0.5)], ids=["posterior", "tempered", "mean"])
 def encoder(request):
     mean, scale = jnp.array([0.5, -1, 0, 2, 0, 0]), jnp.array([1, 2, 1, 3, 0.5, 0.5])
+    hypotheses, power = request.param
     key, inputs = jax.random.PRNGKey(0), Normaliser(mean, scale)
-    encoder = reference.filled(lambda: SetEncoder(key, SPEC, inputs, (8,), request.param, identity_dim=3))
+    encoder = reference.filled(lambda: SetEncoder(key, SPEC, inputs, (8,), hypotheses, 3, power))
     return eqx.tree_at(lambda f: f.inputs, encoder, inputs)
 
 
@@ -92,7 +93,14 @@ def test_a_running_sum_of_evidence_gives_the_identity_of_the_whole_set(encoder, 
 
 
 def test_repeated_evidence_sharpens_the_posterior_and_leaves_the_mean(encoder, context):
-    one = jax.tree.map(lambda x: np.repeat(x[0, :1], 200, axis=0), context)
+    one = jax.tree.map(lambda x: np.repeat(x[0, :1], 5000, axis=0), context)
     evidence = np.asarray(encoder.observe(one)[0])
     expected = evidence if encoder.embeddings is None else encoder.embeddings[evidence.argmax()]
-    np.testing.assert_allclose(encoder(one, np.ones(200, bool)), expected, atol=1e-2)
+    np.testing.assert_allclose(encoder(one, np.ones(5000, bool)), expected, atol=1e-2)
+
+
+def test_more_evidence_than_a_bound_keeps_its_mean():
+    evidence = Evidence(jnp.array([[2.0, -4.0], [10.0, 30.0], [0.0, 0.0]]), jnp.array([2.0, 10.0, 0.0]))
+    bounded = evidence.at_most(5)
+    np.testing.assert_allclose(bounded.total, [[2, -4], [5, 15], [0, 0]])
+    np.testing.assert_allclose(bounded.size, [2, 5, 0])

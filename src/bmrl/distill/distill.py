@@ -133,7 +133,7 @@ def losses(student: Student, batch: Minibatch) -> dict[str, Array]:
 
     def mean(squares: Array) -> Array:
         per_element = squares if squares.ndim == batch.weights.ndim else squares.mean(-1)
-        return (batch.weights * per_element).sum() / batch.weights.sum()
+        return (batch.weights * per_element).sum() / jnp.maximum(batch.weights.sum(), 1.0)
 
     terms = {"value": mean(((student.values(s, a, m) - batch.targets.values) / statistics.values.scale[0]) ** 2)}
     if student.candidate is not None:
@@ -217,6 +217,7 @@ def distill(
     reward_key, init_key, train_key = jax.random.split(key, 3)
     reward_model = None
     if config.context.relabel:
+        metrics.truncate("reward-model", 0)
         reward_model, loss = fit_reward_model(
             replay, statistics.context, statistics.rewards, spec_of(replay), config.reward_model, reward_key
         )

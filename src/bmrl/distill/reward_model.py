@@ -71,7 +71,7 @@ def reward_loss_fn(model: RewardModel, batch: Transition, mdp: Int[Array, " n"])
 def fit_reward_model(
     replay: Replay, inputs: Normaliser, rewards: Normaliser, spec: Spec, config: RewardModelConfig, key: Array
 ) -> tuple[RewardModel, Float[Array, ""]]:
-    """Train the model on K batches [K, ...] with equal weight for each MDP; the last step's loss comes with it."""
+    """Train the model on K batches [K, ...], each MDP with the same weight; with it, its mean loss at the end."""
     init_key, train_key = jax.random.split(key)
     model = RewardModel(init_key, spec, inputs, rewards, len(replay.size), config)
     return _fit_program(config)(model, replay, train_key)

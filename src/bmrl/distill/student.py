@@ -25,6 +25,7 @@ class StudentConfig:
     value_hidden: tuple[int, ...]  # Q_S
     candidate_hidden: tuple[int, ...] = ()  # G_S
     correction_hidden: tuple[int, ...] = ()  # xi_S
+    evidence_power: float = 0.5  # n transitions of a context count as n**power: 1 if they are independent
 
 
 class Statistics(eqx.Module):
@@ -62,7 +63,9 @@ class Student(eqx.Module):
         f, e, p, q, g, xi = jax.random.split(key, 6)
         s, a, m = spec.observation_dim, spec.action_dim, config.identity_dim
         self.statistics = statistics
-        self.encoder = SetEncoder(f, spec, statistics.context, config.encoder_hidden, config.hypotheses, m)
+        self.encoder = SetEncoder(
+            f, spec, statistics.context, config.encoder_hidden, config.hypotheses, m, config.evidence_power
+        )
         self.auxiliary = MLP(e, s + a, config.auxiliary_hidden, config.auxiliary_dim)
         self.prediction = MLP(p, config.auxiliary_dim + m, config.prediction_hidden, 1 + (s if predict_next else 0))
         self.value = MLP(q, s + a + m, config.value_hidden, 1)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bmrl.batch_rl.bcq import clipped_latents
+from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.student import Student
 from bmrl.networks.set_encoder import Evidence
 from bmrl.types import Transition
@@ -43,12 +44,14 @@ class StudentMemory(NamedTuple):
 class StudentAgent:
     """The distilled policy, zero-shot: a blank identity at first, then the one of the running episode.
 
-    ``window`` limits the context to the episode's latest transitions (the paper's is 1); None takes all of them.
-    ``prior`` is the evidence of logs of the same MDP, [n, evidence]; ``blank`` never infers anything.
+    The context at test is as in training. Where sizes were fixed (the paper's is 1) it is that many of the episode's
+    latest transitions; where they varied it is all of them, which then count as the largest context of training.
+    ``prior`` is the evidence of logs of the same MDPs, [n, evidence]; ``blank`` never infers anything.
     """
 
-    def __init__(self, student: Student, window: int | None = None, prior: Evidence | None = None, blank: bool = False):
-        self.student, self.window, self.prior, self.blank = student, window, prior, blank
+    def __init__(self, student: Student, context: ContextConfig, prior: Evidence | None = None, blank: bool = False):
+        self.student, self.prior, self.blank = student, prior, blank
+        self.most, self.window = context.size, None if context.vary_size else context.size
 
     def start(self, n: int) -> StudentMemory:
         """No evidence but the logs', if there are any."""
@@ -59,7 +62,7 @@ class StudentAgent:
 
     def act(self, memory: StudentMemory, observations: np.ndarray, key: Array) -> np.ndarray:
         """The action with the highest Q_S among the candidates."""
-        return np.asarray(_student_act(self.student, memory.evidence, observations, key))
+        return np.asarray(_student_act(self.student, memory.evidence.at_most(self.most), observations, key))
 
     def observe(self, memory: StudentMemory, transition: Transition) -> StudentMemory:
         """Add a transition of each episode to its context."""
@@ -67,7 +70,7 @@ class StudentAgent:
 
     def identity(self, memory: StudentMemory) -> np.ndarray:
         """m = f(context)."""
-        return np.asarray(self.student.encoder.identity(memory.evidence))
+        return np.asarray(self.student.encoder.identity(memory.evidence.at_most(self.most)))
 
 
 @jax.jit

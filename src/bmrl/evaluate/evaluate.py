@@ -27,10 +27,9 @@ def student_agent(student: Student, config: ContextConfig, context: str, mdps: S
 
     Logs are one batch directory for all MDPs, or a directory of them, one for each of ``mdps`` (by its parameters).
     """
-    window = None if config.vary_size else config.size
     if context in ("episode", "none"):
-        return StudentAgent(student, window, blank=context == "none")
-    return StudentAgent(student, window, prior=_evidence_of_logs(student, Path(context), mdps), blank=True)
+        return StudentAgent(student, config, blank=context == "none")
+    return StudentAgent(student, config, prior=_evidence_of_logs(student, Path(context), mdps), blank=True)
 
 
 def _evidence_of_logs(student: Student, path: Path, mdps: Sequence[Parameters], size: int = 64) -> Evidence:

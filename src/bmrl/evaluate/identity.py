@@ -68,28 +68,29 @@ def relabelling_test(
     """
     rng = np.random.default_rng(seed)
     encode = jax.jit(lambda c: student.encoder(c, jnp.ones(c.rewards.shape, bool)))
-    key = jax.random.PRNGKey(seed)
+    key, count = jax.random.PRNGKey(seed), len(mdps)
     start = jnp.asarray(family.simulator([mdps[0]], seed).reset())
 
-    def contexts_of(i: int, j: int) -> np.ndarray:
+    def relabelled(i: int) -> np.ndarray:
+        """Identities [K, contexts, d_m] of the same contexts of MDP i, paid as each of the K MDPs pays."""
         index = rng.integers(0, held_out.transitions.rewards.shape[1], (contexts, size))
-        c = jax.tree.map(lambda x: x[i][index], held_out.transitions)
+        c = jax.tree.map(lambda x: np.broadcast_to(x[i][index], (count, *x[i][index].shape)), held_out.transitions)
         infos = {name: x[i][index] for name, x in held_out.infos.items()}
-        rewards = family.reward(mdps[j], c.observations, c.actions, c.next_observations, infos)
-        return np.asarray(encode(c._replace(rewards=np.asarray(rewards, np.float32))))
+        rewards = [family.reward(m, c.observations[0], c.actions[0], c.next_observations[0], infos) for m in mdps]
+        return np.asarray(encode(c._replace(rewards=np.stack(rewards).astype(np.float32))))
 
-    act = jax.jit(lambda m: jax.vmap(lambda one: select_action(student, one[None], start, key)[0])(m))
-    count = len(mdps)
-    centroids = np.stack([contexts_of(j, j).mean(0) for j in range(count)])
+    act = jax.jit(jax.vmap(lambda m: select_action(student, m[None], start, key)[0]))
+    identities = np.stack([relabelled(i) for i in range(count)])  # [i, j, contexts, d_m]
+    centroids = np.stack([identities[j, j].mean(0) for j in range(count)])
     own_actions = np.asarray(act(centroids))
     identity, action = np.full((2, count, count), np.nan)
     for i in range(count):
-        for j in range(count):
-            if i != j:
-                m = contexts_of(i, j)
-                identity[i, j] = (np.square(m[:, None] - centroids).sum(-1).argmin(1) == j).mean()
-                distances = np.abs(np.asarray(act(m))[:, None] - own_actions[[i, j]]).sum(-1)
-                action[i, j] = (distances[:, 1] < distances[:, 0]).mean()
+        actions = np.asarray(act(identities[i].reshape(-1, identities.shape[-1]))).reshape(count, contexts, -1)
+        for j in set(range(count)) - {i}:
+            distances = np.square(identities[i, j][:, None] - centroids).sum(-1)
+            identity[i, j] = (distances.argmin(1) == j).mean()
+            to_i, to_j = (np.abs(actions[j] - own_actions[k]).sum(-1) for k in (i, j))
+            action[i, j] = (to_j < to_i).mean()
     off = ~np.eye(count, dtype=bool)
     return {
         "context_size": size,

@@ -17,6 +17,7 @@ LAPTOP_BCQ = BCQ(critic_hidden=(128, 128), generator_hidden=(128, 128), batch_si
 LAPTOP_STUDENT = StudentConfig(
     identity_dim=32,
     hypotheses=64,
+    evidence_power=0.5,
     encoder_hidden=(256, 256),
     auxiliary_hidden=(256,),
     auxiliary_dim=64,
@@ -33,6 +34,7 @@ def halfcheetah_velocity(scale: Scale, seed: int) -> Experiment:
     paper_student = StudentConfig(
         identity_dim=64,
         hypotheses=64,
+        evidence_power=0.5,
         encoder_hidden=(512,) * 7,
         auxiliary_hidden=(512,) * 7,
         auxiliary_dim=64,
@@ -51,6 +53,7 @@ def hopper_velocity(scale: Scale, seed: int) -> Experiment:
     paper_student = StudentConfig(
         identity_dim=8,
         hypotheses=64,
+        evidence_power=0.5,
         encoder_hidden=(256,) * 3,
         auxiliary_hidden=(16,) * 4,
         auxiliary_dim=8,

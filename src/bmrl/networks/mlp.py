@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
@@ -33,8 +32,3 @@ class MLP(eqx.Module):
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = jax.nn.relu(x @ weight + bias)
         return x @ self.weights[-1] + self.biases[-1]
-
-
-def concatenate(*parts: Array) -> Array:
-    """Join inputs along the last axis, e.g. ``concatenate(observations, actions)``."""
-    return jnp.concatenate(parts, axis=-1)

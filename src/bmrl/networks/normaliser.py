@@ -24,9 +24,3 @@ class Normaliser(eqx.Module):
     def identity(cls, size: int) -> "Normaliser":
         """The normaliser that changes nothing, for learners that start before there is data."""
         return cls(jnp.zeros(size), jnp.ones(size))
-
-    @classmethod
-    def of(cls, x: Float[Array, "n d"]) -> "Normaliser":
-        """Statistics of the rows of ``x``. A constant column is left at scale 1."""
-        scale = jnp.std(x, axis=0)
-        return cls(jnp.mean(x, axis=0), jnp.where(scale > 1e-6, scale, 1.0))

@@ -18,6 +18,11 @@ class Evidence(NamedTuple):
     total: Float[Array, "*n evidence"]
     size: Float[Array, "*n"]
 
+    def at_most(self, size: int) -> "Evidence":
+        """The same mean, counting as no more than ``size`` transitions: as sharp as f has learned to be."""
+        kept = jnp.minimum(self.size, size)
+        return Evidence(self.total * (kept / jnp.maximum(self.size, 1.0))[..., None], kept)
+
 
 class SetEncoder(eqx.Module):
     """A permutation-invariant map from a context {(s, a, r, s')} to an identity m (section 2.4).
@@ -25,9 +30,9 @@ class SetEncoder(eqx.Module):
     Each transition adds its evidence, a vector of log-likelihoods over learned hypotheses about which MDP this is;
     their softmax is a posterior, and the identity is the posterior mean of the hypotheses' embeddings. Adding
     log-likelihoods is what Bayes' rule does with independent transitions: it resolves what one transition leaves
-    open, and a context longer than any in training only makes the posterior sharper. An episode's transitions are
-    not independent, so n of them count as sqrt(n): otherwise a few saturate the softmax, and MDPs that are close to
-    each other become one. The empty context has the zero identity (section 5.2).
+    open, and a context longer than any in training only makes the posterior sharper. Where an episode's transitions
+    are not independent, n of them count as n**power, power < 1: otherwise a few saturate the softmax, and MDPs that
+    are close to each other become one. The empty context has the zero identity (section 5.2).
 
     Without hypotheses the identity is the mean of the transitions' outputs: with one transition, the paper's f.
     """
@@ -35,6 +40,7 @@ class SetEncoder(eqx.Module):
     inputs: Normaliser  # of [s, a, r, s' - s]
     evidence: MLP
     embeddings: Float[Array, "evidence identity"] | None
+    power: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -44,9 +50,10 @@ class SetEncoder(eqx.Module):
         hidden: tuple[int, ...],
         hypotheses: int | None,
         identity_dim: int,
+        power: float = 0.5,
     ):
         evidence_key, embedding_key = jax.random.split(key)
-        self.inputs = inputs
+        self.inputs, self.power = inputs, power
         size = 2 * spec.observation_dim + spec.action_dim + 1
         self.evidence = MLP(evidence_key, size, hidden, hypotheses or identity_dim)
         self.embeddings = jax.random.normal(embedding_key, (hypotheses, identity_dim)) if hypotheses else None
@@ -65,7 +72,7 @@ class SetEncoder(eqx.Module):
         size = evidence.size[..., None]
         if self.embeddings is None:
             return evidence.total / jnp.maximum(size, 1.0)
-        posterior = jax.nn.softmax(evidence.total / jnp.sqrt(jnp.maximum(size, 1.0)))
+        posterior = jax.nn.softmax(evidence.total / jnp.maximum(size, 1.0) ** (1.0 - self.power))
         return jnp.where(size > 0, posterior @ self.embeddings, 0.0)
 
     def __call__(self, context: Transition, mask: Bool[Array, "*n size"]) -> Float[Array, "*n identity"]:
