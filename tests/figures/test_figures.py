@@ -154,7 +154,7 @@ def draw_identities(path):
     ("draw", "size"),
     [
         (draw_returns, (2 * 477, 630)),
-        (draw_trajectories, (2 * 555, 465)),
+        (draw_trajectories, (2 * 555, 525)),
         (draw_velocities, (2 * 555, 450)),
         (draw_identities, (2 * 735, 585)),
     ],

@@ -37,7 +37,7 @@ def plot_trajectories(methods: Mapping[str, tuple[Rollouts, Sequence[Parameters]
         path: the PNG file to write.
     """
     norm, colours, _ = parameter_colours([mdp for _, mdps in methods.values() for mdp in mdps])
-    figure, grid = panels(len(methods), (3.7, 3.1), sharex=True, sharey=True)
+    figure, grid = panels(len(methods), (3.7, 3.5), sharex=True, sharey=True)
     reached = [np.array([[-RADIUS, 0.0], [RADIUS, RADIUS]])]
     for axes, (method, (episodes, mdps)) in zip(grid, methods.items(), strict=False):
         axes.plot(*goals(np.linspace(0.0, math.pi, 100)).T, color=GREY, linestyle=":", linewidth=1, zorder=1)
