@@ -64,10 +64,11 @@ def page(rows: list[dict[str, Any]], times: dict[int, dict[str, int]], identity:
     lines = [f"Mean return ± standard deviation over {rows[0]['episodes']} episodes{distance}.", ""]
     lines += ["| method | variant | context | seed | " + " | ".join(mdps) + " |", "|---" * (4 + len(mdps)) + "|"]
     lines += [f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |" for key, cells in sorted(table.items())]
-    lines += ["", f"Machine: {machine()}. Wall-clock, seconds:", ""]
-    stages = list(dict.fromkeys(stage for t in times.values() for stage in t))
-    lines += ["| seed | " + " | ".join(stages) + " |", "|---" * (1 + len(stages)) + "|"]
-    lines += [f"| {seed} | {' | '.join(str(t.get(s, '')) for s in stages)} |" for seed, t in times.items()]
+    lines += ["", f"Machine: {machine()}."]
+    if stages := list(dict.fromkeys(stage for t in times.values() for stage in t)):
+        lines += ["", "Wall-clock, seconds:", "", "| seed | " + " | ".join(stages) + " |"]
+        lines += ["|---" * (1 + len(stages)) + "|"]
+        lines += [f"| {seed} | {' | '.join(str(t.get(s, '')) for s in stages)} |" for seed, t in times.items()]
     lines += [
         "",
         "Relabelled contexts of 10 whose identity is nearest to the right MDP's, and whose action follows:",
