@@ -29,7 +29,7 @@ class Run:
     resume: bool = False
     """go on with the run in OUT"""
     variants: tuple[str, ...] = ("default",)
-    """students to distil: default (our choices), paper (exactly the paper's)"""
+    """students to distil: default (our choices), paper (the paper's contexts, f and optimiser)"""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Distill:
     directory: Directory
     """a run directory with batches and teachers"""
     variants: tuple[str, ...] = ("default",)
-    """students to distil: default (our choices), paper (exactly the paper's)"""
+    """students to distil: default (our choices), paper (the paper's contexts, f and optimiser)"""
     resume: bool = False
     """go on after an interruption"""
 

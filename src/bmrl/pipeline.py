@@ -123,6 +123,13 @@ def collect_stage(run: Run) -> None:
     for batch in present:
         if batch.manifest["family"] not in (None, family.name):
             raise BmrlError(f"{batches / batch.name} is of family {batch.manifest['family']!r}, not {family.name!r}")
+        if (batch.observation_dim, batch.action_dim) != (family.observation_dim, family.action_dim):
+            raise BmrlError(
+                f"{batches / batch.name} has {batch.observation_dim} observations and {batch.action_dim} actions, "
+                f"{family.name} has {family.observation_dim} and {family.action_dim}"
+            )
+        if batch.manifest["mdp"] is not None:
+            family.validate(batch.manifest["mdp"])
     made_here = provenance(config, seed)
     if any(batch.manifest["provenance"] != made_here for batch in present):
         log.info("collect: taking the %d batches that are there", len(present))
@@ -165,6 +172,8 @@ def distill_stage(run: Run, variant: str = "default", resume: bool = False) -> N
 
 def check_variants(experiment: Experiment, variants: Sequence[str]) -> None:
     """Raises BmrlError for a variant of phase 2 that the experiment does not have."""
+    if not variants:
+        raise BmrlError(f"--variants: name at least one of {', '.join(experiment.distill)}")
     for variant in variants:
         if variant not in experiment.distill:
             raise BmrlError(f"unknown variant {variant!r}; choose from {', '.join(experiment.distill)}")

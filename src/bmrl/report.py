@@ -28,6 +28,8 @@ from bmrl.pipeline import Run, load_learners, load_student
 from bmrl.runs.progress import Progress
 from bmrl.runs.storage import committed_names, read_json, write_json
 
+KEY = ("method", "variant", "split", "seed", "context", "episodes")  # with "mdp": which rows are the same test
+
 
 def evaluate_stage(
     run: Run, mdp: Sequence[str] = (), split: str = "test", episodes: int | None = None, context: str = "episode"
@@ -41,6 +43,10 @@ def evaluate_stage(
         raise BmrlError(f"--episodes {episodes}: at least one episode is needed")
     mdps = (parse_mdp(family, mdp),) if mdp else family.test_mdps() if split == "test" else family.validation_mdps()
     split = split_of(family, mdps[0]) if mdp else split
+    path, pictures = run.directory / "results.json", run.directory / "figures"
+    old = read_json(path) if path.exists() else []
+    if not isinstance(old, list) or not all(isinstance(row, dict) and row.keys() >= {*KEY, "mdp"} for row in old):
+        raise BmrlError(f"{path} is not a list of results: move it away, or restore it from a copy")
     agents = _agents(run, family, mdps, episodes, context)
     rows: list[dict[str, Any]] = []
     results: dict[str, Episodes] = {}
@@ -54,8 +60,7 @@ def evaluate_stage(
             )
             progress.update(done)
     _add_value_estimates(run, family, mdps, episodes, rows)
-    path, pictures = run.directory / "results.json", run.directory / "figures"
-    write_json(path, merge(read_json(path) if path.exists() else [], rows))
+    write_json(path, merge(old, rows))
     name = mdp_name(mdps[0]).replace(" ", "") if mdp else split
     name += "" if context == "episode" else "-no-context" if context == "none" else "-logs"
     _draw(run, family, mdps, name, rows, results, agents["tiMe", _first_variant(run)], pictures)
@@ -122,18 +127,20 @@ def _identity_tests(run: Run, family: Family) -> dict[str, Any]:
     mdps, seed = _taught_mdps(run), TEST_SEED + run.experiment.seed
     teachers = load_learners(run.directory / "teachers")
     held_out = held_out_transitions(family, mdps, teachers.algorithm, teachers.states, episodes=10, seed=seed)
-    return {
-        variant: relabelling_test(
-            load_student(run.directory / "students" / variant)[0],
+    tests = {}
+    for variant in committed_names(run.directory / "students"):
+        student, config = load_student(run.directory / "students" / variant)
+        tests[variant] = relabelling_test(
+            student,
             family,
             mdps,
             held_out,
             size=10,
+            most=config.context.size,
             contexts=max(20, 600 // len(mdps)),
             seed=run.experiment.seed,
         )
-        for variant in committed_names(run.directory / "students")
-    }
+    return tests
 
 
 def _agents(
@@ -202,8 +209,7 @@ def merge(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str
     """Old rows, with those that a new row repeats replaced."""
 
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
-        fields = ("method", "variant", "split", "seed", "context", "episodes")
-        return (*(row[f] for f in fields), tuple(sorted(row["mdp"].items())))
+        return (*(row[name] for name in KEY), tuple(sorted(row["mdp"].items())))
 
     kept = {key(row): row for row in old}
     return list((kept | {key(row): row for row in new}).values())

@@ -100,6 +100,14 @@ def test_evaluate_adds_rows_for_any_mdp_and_context(run: Path) -> None:
     assert json.loads((run / "results.json").read_text()) == rows
 
 
+def begun(directory: Path) -> bool:
+    """Whether something lies in the directory, which may come and go at any moment."""
+    try:
+        return any(directory.iterdir())
+    except FileNotFoundError:
+        return False
+
+
 def test_killed_in_every_stage_the_run_ends_as_if_undisturbed(run: Path, tmp_path: Path) -> None:
     directory = tmp_path / "killed"
     words = [*SMOKE, "--out", str(directory), "--resume"]
@@ -108,13 +116,8 @@ def test_killed_in_every_stage_the_run_ends_as_if_undisturbed(run: Path, tmp_pat
         process = subprocess.Popen([*BMRL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             while process.poll() is None:
-                checkpoints = directory / "checkpoints" / stage
-                started = (
-                    checkpoints.is_dir() and any(checkpoints.iterdir())
-                    if stage != "evaluate"
-                    else (directory / "students" / "paper").is_dir()
-                )
-                if started:
+                sign = directory / "students" / "paper" if stage == "evaluate" else directory / "checkpoints" / stage
+                if begun(sign):
                     process.send_signal(signal.SIGKILL)
                     killed.append(stage)
                     break
@@ -163,6 +166,33 @@ def test_help_and_bad_words() -> None:
     assert "evaluate" in bmrl("--help").stdout
     assert "point-gaol" in refused("run", "point-gaol", "--out", "x")
     assert "medium" in refused("run", "point-goal", "--out", "x", "--scale", "medium")
+    assert "seed" in refused("run", "point-goal", "--out", "x", "--seed", str(2**32))
+
+
+def test_batches_that_do_not_fit_the_family_are_refused(tmp_path: Path) -> None:
+    def batch(dimension: int, mdp: dict[str, float]) -> None:
+        write_batch(
+            tmp_path / "batches" / "mdp-000",
+            observations=np.zeros((3, dimension)),
+            actions=np.zeros((2, 2)),
+            rewards=np.zeros(2),
+            terminations=np.zeros(2, bool),
+            truncations=np.array([False, True]),
+            mdp=mdp,
+            provenance={},
+        )
+
+    words = ["run", "point-goal", "--scale", "smoke", "--out", tmp_path]
+    batch(3, {"goal_angle": 1.0})
+    assert "3 observations" in refused(*words)
+    batch(2, {"gravity": 9.8})
+    assert "gravity" in refused(*words, "--resume")
+
+
+def test_logs_of_another_mdp_are_no_context(run: Path) -> None:
+    logs = run / "batches" / "mdp-000"
+    assert "no batch of the MDP" in refused("evaluate", run, "--mdp", "goal_angle=1", "--context", logs)
+    bmrl("evaluate", run, "--mdp", "goal_angle=0", "--context", logs, "--episodes", "1")
 
 
 def test_a_directory_that_holds_something_else_is_refused(run: Path, tmp_path: Path) -> None:

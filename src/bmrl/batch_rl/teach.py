@@ -15,6 +15,7 @@ from bmrl.batch_rl.base import Algorithm
 from bmrl.batch_rl.bcq import BCQ
 from bmrl.batch_rl.replay import Replay
 from bmrl.batch_rl.sac import SAC
+from bmrl.errors import BmrlError
 from bmrl.networks import Normaliser
 from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
 from bmrl.runs.metrics import Metrics
@@ -75,6 +76,10 @@ def teach(
             losses = parallel.unshard(losses, learners)
             step += steps
             metrics.log(stage, step, losses)
+            if bad := [k for k in range(learners) if not all(np.isfinite(x[k]) for x in losses.values())]:
+                raise BmrlError(
+                    f"{stage}: the learner of batch {bad[0]} diverged before step {step}; nothing was written"
+                )
             progress.update(step)
             if time.monotonic() - saved > checkpoint_seconds and step < config.updates:
                 save_checkpoint(checkpoints, step, parallel.unshard(states, learners), {})

@@ -19,6 +19,7 @@ from bmrl.batch_rl.teach import spec_of
 from bmrl.distill.contexts import ContextConfig, ContextIndex, draw_context
 from bmrl.distill.reward_model import RewardModel, RewardModelConfig, fit_reward_model
 from bmrl.distill.student import Statistics, Student, StudentConfig
+from bmrl.errors import BmrlError
 from bmrl.networks import Normaliser
 from bmrl.networks.set_encoder import context_inputs
 from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
@@ -235,6 +236,8 @@ def distill(
             state, terms = train(state, replay, targets, reward_model, train_key, step, steps)
             step += steps
             metrics.log(stage, step, {name: float(x) for name, x in terms.items()})
+            if not all(np.isfinite(x) for x in terms.values()):
+                raise BmrlError(f"{stage}: a loss is not finite before step {step}; nothing was written")
             progress.update(step)
             if time.monotonic() - saved > checkpoint_seconds and step < config.updates:
                 save_checkpoint(checkpoints, step, jax.tree.map(np.asarray, state), {})

@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from bmrl.batch_rl.replay import stack
 from bmrl.batch_rl.sac import SAC, SACState, sample_action
-from bmrl.data import read_batches
+from bmrl.data import read_batch, read_batches
 from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.student import Student
 from bmrl.errors import BmrlError
@@ -18,14 +19,15 @@ from bmrl.evaluate.agents import Agent, StudentAgent, TeacherAgent
 from bmrl.evaluate.rollout import Episodes, run_episodes
 from bmrl.families.base import Family, Parameters
 from bmrl.networks.set_encoder import Evidence
+from bmrl.runs.storage import MANIFEST
 
 TEST_SEED = 1_000_003  # test episodes start elsewhere than those of collection, which are seeded with the run's seed
 
 
 def student_agent(student: Student, config: ContextConfig, context: str, mdps: Sequence[Parameters]) -> StudentAgent:
-    """The student with a context from its running episode ("episode"), none ("none"), or logs of each MDP (a path).
+    """The student with a context from its running episode ("episode"), none ("none"), or logs of its MDPs (a path).
 
-    Logs are one batch directory for all MDPs, or a directory of them, one for each of ``mdps`` (by its parameters).
+    The logs are a directory of batches, of which each MDP has the one with its parameters, or a single batch.
     """
     if context in ("episode", "none"):
         return StudentAgent(student, config, blank=context == "none")
@@ -33,19 +35,28 @@ def student_agent(student: Student, config: ContextConfig, context: str, mdps: S
 
 
 def _evidence_of_logs(student: Student, path: Path, mdps: Sequence[Parameters], size: int = 64) -> Evidence:
-    """Evidence of ``size`` transitions, evenly spread over the logs of each MDP."""
+    """Evidence of up to ``size`` transitions, evenly spread over the logs of each MDP."""
     if not path.is_dir():
         raise BmrlError(f"--context {path}: no such directory; give 'episode', 'none' or a directory of batches")
-    batches = read_batches(path)
-    totals = []
+    batches = [read_batch(path)] if (path / MANIFEST).exists() else read_batches(path)
+    dimension = student.statistics.observations.mean.shape[0]
+    for batch in batches:
+        inputs = 2 * batch.observation_dim + batch.action_dim + 1
+        if batch.observation_dim != dimension or inputs != student.encoder.inputs.mean.shape[0]:
+            raise BmrlError(f"--context {path}: {batch.name} has other observations or actions than the student")
+    known: dict[tuple[tuple[str, float], ...], tuple[Array, int]] = {}
     for mdp in mdps:
-        fitting = [b for b in batches if b.manifest["mdp"] == mdp] or (batches if len(batches) == 1 else [])
-        if not fitting:
-            raise BmrlError(f"--context {path}: no batch of the MDP {mdp}")
-        replay = jax.tree.map(lambda x: x[0], stack(fitting[:1]))
-        index = np.linspace(0, replay.size - 1, min(size, replay.size)).astype(int)
-        totals.append(student.encoder.observe(replay.take(index)).sum(0))
-    return Evidence(jnp.stack(totals), jnp.full(len(mdps), float(size)))
+        key = tuple(sorted(mdp.items()))
+        if key not in known:
+            fitting = [b for b in batches if b.manifest["mdp"] == mdp]
+            fitting = fitting or [b for b in batches if len(batches) == 1 and b.manifest["mdp"] is None]
+            if not fitting:
+                raise BmrlError(f"--context {path}: no batch of the MDP {mdp}")
+            replay = jax.tree.map(lambda x: x[0], stack(fitting[:1]))
+            index = np.linspace(0, replay.size - 1, min(size, int(replay.size))).astype(int)
+            known[key] = student.encoder.observe(replay.take(index)).sum(0), len(index)
+    found = [known[tuple(sorted(mdp.items()))] for mdp in mdps]
+    return Evidence(jnp.stack([total for total, _ in found]), jnp.array([float(n) for _, n in found]))
 
 
 def nearest(mdps: Sequence[Parameters], train: Sequence[Parameters], family: Family) -> np.ndarray:
@@ -108,7 +119,6 @@ def soft_values(
     state: SACState,
     episodes: int,
     seed: int,
-    horizon: int = 1000,
 ) -> list[dict[str, float]]:
     """A SAC learner's value estimates at initial state-actions, beside what the same policy earns.
 

@@ -10,6 +10,7 @@ import numpy as np
 from bmrl.distill.student import Student
 from bmrl.evaluate.agents import TeacherAgent, select_action
 from bmrl.families.base import Family, Parameters
+from bmrl.networks.set_encoder import Evidence
 from bmrl.types import Transition
 
 
@@ -57,17 +58,24 @@ def relabelling_test(
     held_out: HeldOut,
     *,
     size: int,
+    most: int,
     contexts: int,
     seed: int,
 ) -> dict[str, Any]:
-    """For every ordered pair i != j: i's transitions with j's reward, in contexts of ``size``.
+    """For every ordered pair i != j: i's transitions with j's reward, in contexts of ``size``, which count as at most
+    ``most`` transitions, as they do when the student acts.
 
     ``identity[i][j]``: the fraction of contexts whose identity is nearest to j's centroid (the mean identity of j's own
     contexts). ``action[i][j]``: the fraction for which the action chosen at the start of an episode is nearer to
     the one that j's centroid chooses than to the one that i's chooses.
     """
     rng = np.random.default_rng(seed)
-    encode = jax.jit(lambda c: student.encoder(c, jnp.ones(c.rewards.shape, bool)))
+
+    @jax.jit
+    def encode(c: Transition) -> jax.Array:
+        evidence = Evidence(student.encoder.observe(c).sum(-2), jnp.full(c.rewards.shape[:-1], float(size)))
+        return student.encoder.identity(evidence.at_most(most))
+
     key, count = jax.random.PRNGKey(seed), len(mdps)
     start = jnp.asarray(family.simulator([mdps[0]], seed).reset())
 

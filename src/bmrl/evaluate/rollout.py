@@ -35,7 +35,6 @@ def run_episodes(
     mdps: Sequence[Parameters],
     agent: Agent,
     seed: int,
-    horizon: int | None = None,
     frames: bool = False,
 ) -> Episodes:
     """One episode in each of the given MDPs (repeat an MDP for more); every slot's start is its own."""

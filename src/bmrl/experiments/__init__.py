@@ -21,6 +21,6 @@ def get_experiment(name: str, scale: str, seed: int) -> Experiment:
         raise BmrlError(f"unknown experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}")
     if scale not in get_args(Scale):
         raise BmrlError(f"unknown scale {scale!r}; choose one of {', '.join(get_args(Scale))}")
-    if seed < 0:
-        raise BmrlError(f"seed {seed}: it must be at least 0")
+    if not 0 <= seed < 2**31:
+        raise BmrlError(f"seed {seed}: it must lie in 0 ... 2147483647")
     return EXPERIMENTS[name](cast(Scale, scale), seed)
