@@ -136,6 +136,8 @@ def collect_stage(run: Run) -> None:
     elif len(present) < len(mdps):
         with _working(run, "collect", resume=True) as checkpoints:
             collect(family, mdps, config, seed, batches, checkpoints, run.metrics, run.experiment.checkpoint_seconds)
+    else:
+        _drop_checkpoints(run, "collect")
 
 
 def teach_stage(run: Run, resume: bool = False) -> None:
@@ -146,6 +148,7 @@ def teach_stage(run: Run, resume: bool = False) -> None:
         ("pooled", "pooled", experiment.pooled),
     ):
         if is_committed(run.directory / name):
+            _drop_checkpoints(run, stage)
             continue
         replay = load_replay(run) if name == "teachers" else pool(load_replay(run))
         with _working(run, stage, resume) as checkpoints:
@@ -159,10 +162,11 @@ def distill_stage(run: Run, variant: str = "default", resume: bool = False) -> N
     """Phase 2: one student of the given variant."""
     check_variants(run.experiment, [variant])
     path, config, seed = run.directory / "students" / variant, run.experiment.distill[variant], run.experiment.seed
+    stage, seconds = f"distill-{variant}", run.experiment.checkpoint_seconds
     if is_committed(path):
+        _drop_checkpoints(run, stage)
         return
     replay, teachers = load_replay(run), load_learners(run.directory / "teachers")
-    stage, seconds = f"distill-{variant}", run.experiment.checkpoint_seconds
     with _working(run, stage, resume) as checkpoints:
         targets = teacher_targets(teachers.algorithm, teachers.states, replay, seed, config.queries_everywhere)
         bound = getattr(teachers.algorithm, "max_perturbation", 0.0)
@@ -179,6 +183,11 @@ def check_variants(experiment: Experiment, variants: Sequence[str]) -> None:
             raise BmrlError(f"unknown variant {variant!r}; choose from {', '.join(experiment.distill)}")
 
 
+def _drop_checkpoints(run: Run, stage: str) -> None:
+    """The stage's result is on the disk: its checkpoints have served. A kill may have left them behind."""
+    shutil.rmtree(run.directory / "checkpoints" / stage, ignore_errors=True)
+
+
 @contextmanager
 def _working(run: Run, stage: str, resume: bool) -> Iterator[Path]:
     """The checkpoints of a stage while it runs; once its result is on the disk they have served, and go."""
@@ -188,7 +197,7 @@ def _working(run: Run, stage: str, resume: bool) -> Iterator[Path]:
     began = time.monotonic()
     log.info("%s: started", stage)
     yield checkpoints
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    _drop_checkpoints(run, stage)
     log.info("%s: finished after %.0f s", stage, time.monotonic() - began)
 
 
