@@ -142,7 +142,7 @@ def collect_stage(run: Run) -> None:
 
 def teach_stage(run: Run, resume: bool = False) -> None:
     """Phase 1: a learner for each batch, and the pooled baseline."""
-    experiment = run.experiment
+    experiment, batches = run.experiment, None
     for name, stage, config in (
         ("teachers", "teach", experiment.teach),
         ("pooled", "pooled", experiment.pooled),
@@ -150,7 +150,8 @@ def teach_stage(run: Run, resume: bool = False) -> None:
         if is_committed(run.directory / name):
             _drop_checkpoints(run, stage)
             continue
-        replay = load_replay(run) if name == "teachers" else pool(load_replay(run))
+        batches = batches or load_replay(run)
+        replay = batches if name == "teachers" else pool(batches)
         with _working(run, stage, resume) as checkpoints:
             states = teach(
                 replay, config, experiment.seed, checkpoints, run.metrics, stage, experiment.checkpoint_seconds

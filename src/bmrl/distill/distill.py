@@ -191,6 +191,7 @@ def draw_minibatch(
     queries = replay.take_from(source, index)
     if reward_model is not None:
         context = reward_model.relabel(context, from_mdp, jnp.broadcast_to(mdp[:, None], from_mdp.shape))
+    if reward_model is not None and config.queries_everywhere:
         queries = reward_model.relabel(queries, source, query_mdp)
     same = (index[:, :, None] == where.position[:, None]) & where.mask[:, None]
     same &= source[:, :, None] == from_mdp[:, None]
