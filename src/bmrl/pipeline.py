@@ -247,6 +247,7 @@ def save_student(
         "version": 1,
         "config": to_json(config),
         "spec": spec._asdict(),
+        "mdps": len(targets.values),
         "latent_dim": 0 if targets.latents is None else targets.latents.shape[-1],
         "max_correction": max_correction,
     }
@@ -266,6 +267,7 @@ def load_student(path: Path) -> tuple[Student, DistillConfig]:
             spec,
             Statistics(*(Normaliser.identity(n) for n in sizes)),
             config.student,
+            mdps=manifest["mdps"],
             latent_dim=latent_dim,
             max_correction=manifest["max_correction"],
             predict_next=config.predict_next,

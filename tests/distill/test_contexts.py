@@ -96,7 +96,7 @@ def test_a_relabelled_context_comes_from_one_mdp_drawn_uniformly(replay):
 
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_a_minibatch_pairs_contexts_with_transitions_and_targets(replay, everywhere):
-    nothing = StudentConfig(1, 1, (), (), 1, (), ())
+    nothing = StudentConfig(1, True, (), (), 1, (), ())
     context = ContextConfig(4, relabel=True)
     config = DistillConfig(nothing, context, 1, contexts=200, queries=16, queries_everywhere=everywhere)
     # A reward's thousands say which MDP's batch it is from; targets also say whose they are, in millions.
@@ -105,20 +105,24 @@ def test_a_minibatch_pairs_contexts_with_transitions_and_targets(replay, everywh
         values = values + 1e6 * jnp.arange(3)[:, None, None]
     given = Targets(values, *(values[..., None] + shift for shift in (1, 2, 3)))
     minibatch = reference.jit(lambda key: draw_minibatch(key, replay, given, None, config))(jax.random.PRNGKey(0))
-    context, mask, queries, targets, weights = jax.tree.map(np.asarray, minibatch)
+    mdp, context, mask, queries, targets, weights = jax.tree.map(np.asarray, minibatch)
     assert context.observations.shape == (200, 4, 2)
     assert queries.actions.shape == (200, 16, 1)
     assert (context.rewards[mask] > 0).all()
     assert (queries.rewards > 0).all()  # padding is 0
 
     sources = queries.rewards // 1000
-    mdps = targets.values // 1e6 if everywhere else sources
-    assert (mdps == mdps[:, :1]).all()  # one MDP a context
+    mdps = np.repeat(mdp[:, None], 16, axis=1)  # one MDP a context
+    if everywhere:  # where nothing is known, the mean of what all three say: as if MDP 1, the middle one, said it
+        blank = ~mask.any(1)
+        assert 10 < blank.sum() < 100
+        np.testing.assert_array_equal(targets.values // 1e6, np.where(blank[:, None], 1, mdps))
     assert share(mdps[:, 0]) == pytest.approx({0: 1 / 3, 1: 1 / 3, 2: 1 / 3}, abs=0.15)
     assert (sources == mdps).mean() == pytest.approx(1 / 3 if everywhere else 1, abs=0.1)
     np.testing.assert_array_equal(targets.values % 1e6, queries.rewards + 0.5)
+    known = mask.any(1) | (not everywhere)
     for shift, x in enumerate(targets[1:], start=1):
-        np.testing.assert_array_equal(x[..., 0], targets.values + shift)
+        np.testing.assert_array_equal(x[known, :, 0], targets.values[known] + shift)
 
     # Contexts come from any batch. A transition in its own context weighs nothing; the one at the same position
     # of another batch is another transition.

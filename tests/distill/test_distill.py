@@ -38,15 +38,16 @@ def bits(tree):
 
 
 @reference.jit
-def evaluate(student, context, s, a, z, candidates):
-    """All outputs for queries [c, n, ...], each with the identity of its context [c, t, ...]."""
-    m = student.encoder(context, jnp.ones(context.rewards.shape, bool))
-    m = jnp.broadcast_to(m[:, None], (*s.shape[:-1], m.shape[-1]))
+def evaluate(student, context, mdp, s, a, z, candidates):
+    """All outputs for queries [c, n, ...], each with the identity of its context [c, t, ...]; proposals for ``mdp``."""
+    evidence = student.encoder.evidence(context, jnp.ones(context.rewards.shape, bool))
+    m = student.encoder.identity(evidence)[:, None]
+    proposer = student.encoder.embedding(jnp.full(evidence.size.shape, mdp), evidence)[:, None]
     return {
         "value": student.values(s, a, m),
         "predictions": student.predictions(s, a, m),
-        "candidate": student.candidates(s, z, m)[..., 0],
-        "correction": student.corrections(s, candidates[..., None], m)[..., 0],
+        "candidate": student.candidates(s, z, proposer)[..., 0],
+        "correction": student.corrections(s, candidates[..., None], proposer)[..., 0],
     }
 
 
@@ -57,7 +58,7 @@ def test_the_student_knows_each_teacher_by_its_context(student):
         observations, actions, rewards, _ = map(np.stack, zip(*toy.episodes(mdp, [4] * contexts, seed=1), strict=True))
         context = Transition(observations[:, :-1], actions, rewards, observations[:, 1:], rewards > 0)
         candidates = toy.candidate(s[..., 0], z, mdp)
-        outputs = evaluate(student, context, s, a, z, candidates)
+        outputs = evaluate(student, context, mdp, s, a, z, candidates)
 
         def error(found, known):
             return np.sqrt(np.mean((np.asarray(found) - known) ** 2))
@@ -88,7 +89,7 @@ def test_the_student_has_the_heads_that_targets_and_configuration_ask_for(replay
         ):
             student, change = state.student, {"next_observation"} if predict_next else set()
             assert {head for head in ("candidate", "correction") if getattr(student, head) is not None} == heads
-            assert state.averages.keys() == {"value", "reward"} | heads | change
+            assert state.averages.keys() == {"value", "reward", "mdp"} | heads | change
             # P predicts the reward, and the change of the two observations.
             assert student.prediction.biases[-1].shape == (1 + 2 * predict_next,)
 
@@ -96,7 +97,7 @@ def test_the_student_has_the_heads_that_targets_and_configuration_ask_for(replay
 def test_every_unscaled_term_falls(student, directory):
     rows = read_metrics(directory / "metrics.csv")
     terms = {row.name for row in rows if row.stage == "distill"}
-    assert terms == {"value", "candidate", "correction", "reward", "next_observation"}
+    assert terms == {"value", "candidate", "correction", "reward", "mdp", "next_observation"}
     for term in terms:
         values = [row.value for row in rows if row.stage == "distill" and row.name == term]
         # One context in five is blank: it leaves the spread between the MDPs.

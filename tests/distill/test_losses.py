@@ -1,5 +1,7 @@
 """The student and its losses against slow references."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,10 +16,11 @@ from bmrl.distill.student import Statistics, Student, StudentConfig
 from bmrl.networks import Normaliser
 from bmrl.types import Spec, Transition
 
-SPEC, LATENT = Spec(2, 1), 2
+SPEC, LATENT, MAX_CORRECTION = Spec(2, 1), 2, 0.2
 CONTEXTS, SIZE, QUERIES = 3, 4, 5
-CONFIG = StudentConfig(3, 4, (6,), (5,), 4, (3,), (6,), (6,), (6,))
-TERMS = ("value", "candidate", "correction", "reward", "next_observation")
+MDPS = 4
+CONFIG = StudentConfig(3, True, (6,), (5,), 4, (3,), (6, 5), (6,), (6,))
+TERMS = ("value", "candidate", "correction", "mdp", "reward", "next_observation")
 
 
 def normaliser(*mean_and_scale):
@@ -37,7 +40,16 @@ STATISTICS = Statistics(
 def student():
     def make():
         key = jax.random.PRNGKey(0)
-        return Student(key, SPEC, STATISTICS, CONFIG, latent_dim=LATENT, max_correction=0.05, predict_next=True)
+        return Student(
+            key,
+            SPEC,
+            STATISTICS,
+            CONFIG,
+            mdps=MDPS,
+            latent_dim=LATENT,
+            max_correction=MAX_CORRECTION,
+            predict_next=True,
+        )
 
     where = lambda student: (student.statistics, student.encoder.inputs)  # noqa: E731
     return eqx.tree_at(where, reference.filled(make), (STATISTICS, STATISTICS.context))
@@ -55,22 +67,26 @@ def batch():
         return Transition(normal(*n, 2), np.tanh(normal(*n, 1)), normal(*n), normal(*n, 2), np.zeros(n, bool))
 
     n = (CONTEXTS, QUERIES)
-    targets = Targets(5 * normal(*n) - 20, normal(*n, LATENT), np.tanh(normal(*n, 1)), 0.05 * np.tanh(normal(*n, 1)))
+    targets = Targets(
+        5 * normal(*n) - 20, normal(*n, LATENT), np.tanh(normal(*n, 1)), MAX_CORRECTION * np.tanh(normal(*n, 1))
+    )
     mask = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
     weights = np.ones(n, np.float32)
     weights[0, 1] = weights[2, 4] = 0
-    return Minibatch(transitions(SIZE), mask, transitions(QUERIES), targets, weights)
+    return Minibatch(np.array([1, 3, 0]), transitions(SIZE), mask, transitions(QUERIES), targets, weights)
 
 
-def element(student, batch, m, c, q):
+def element(student, batch, m, proposer, c, q):
     """All terms of one element, before the mean."""
     queries, targets = (
         jax.tree.map(lambda x: np.asarray(x[c, q], np.float64), t) for t in (batch.queries, batch.targets)
     )
     s = reference.normalise(STATISTICS.observations, queries.observations)
-    value = 5 * reference.mlp(student.value, [*s, *queries.actions, *m])[0] - 20
-    candidate = np.tanh(reference.mlp(student.candidate, [*s, *targets.latents, *m]))
-    correction = 0.05 * np.tanh(reference.mlp(student.correction, [*s, *targets.candidates, *m]))
+    value = 5 * reference.conditioned_mlp(student.value, [*s, *queries.actions], m)[0] - 20
+    candidate = np.tanh(reference.conditioned_mlp(student.candidate, [*s, *targets.latents], proposer))
+    correction = MAX_CORRECTION * np.tanh(
+        reference.conditioned_mlp(student.correction, [*s, *targets.candidates], proposer)
+    )
     features = [max(x, 0) for x in reference.mlp(student.auxiliary, [*s, *queries.actions])]
     predicted = reference.mlp(student.prediction, [*features, *m])
     change = queries.next_observations - queries.observations
@@ -90,9 +106,13 @@ def expected(student, batch):
     for c in range(CONTEXTS):
         context = jax.tree.map(lambda x, c=c: x[c], batch.context)
         m = reference.identity(student.encoder, context, batch.mask[c])
+        posterior = reference.softmax(reference.evidence(student.encoder, context, batch.mask[c]))
+        total["mdp"] -= math.log(posterior[batch.mdp[c]]) / CONTEXTS
+        embedding = np.asarray(student.encoder.embeddings[batch.mdp[c]], np.float64)
+        proposer = embedding if batch.mask[c].any() else np.zeros(3)
         for q in range(QUERIES):
             if batch.weights[c, q]:
-                for name, x in element(student, batch, m, c, q).items():
+                for name, x in element(student, batch, m, proposer, c, q).items():
                     total[name] += x / 13  # 15 elements, of which 2 lie in their own context
     return total
 
@@ -122,8 +142,16 @@ def test_the_terms_are_scaled_by_running_means_and_bounded_ratios(student, batch
     # Later: a plain mean of the first 100 steps, then an exponential one.
     small, large = dict.fromkeys(TERMS, 0.1), dict.fromkeys(TERMS, 1e9)
     for step, rate, old in (
-        (3, 1 / 4, {"value": 2.0, "candidate": 0.3, "correction": 5.0, "reward": 0.5, "next_observation": 4.0}),
-        (99, 0.01, {"value": 2.0, "candidate": 0.3, "correction": 5.0, "reward": 0.5, "next_observation": 4.0}),
+        (
+            3,
+            1 / 4,
+            {"value": 2.0, "candidate": 0.3, "correction": 5.0, "mdp": 1.0, "reward": 0.5, "next_observation": 4.0},
+        ),
+        (
+            99,
+            0.01,
+            {"value": 2.0, "candidate": 0.3, "correction": 5.0, "mdp": 1.0, "reward": 0.5, "next_observation": 4.0},
+        ),
         (100_000, 0.01, small | {"value": 1e9}),  # the ratios are at most 1000 ...
         (100_000, 0.01, large | {"value": 0.1}),  # ... and at least 1 / 1000
     ):
@@ -155,7 +183,7 @@ def test_ratios_are_constants_to_the_gradient_and_statistics_are_not_trained(stu
 def test_outputs_stay_in_their_bounds(student):
     s, m = 1e3 * np.ones((1, 2), np.float32), np.ones((1, 3), np.float32)
     assert np.abs(student.candidates(s, np.ones((1, 2), np.float32), m)).max() <= 1
-    assert np.abs(student.corrections(s, np.ones((1, 1), np.float32), m)).max() <= 0.05 + 1e-7
+    assert np.abs(student.corrections(s, np.ones((1, 1), np.float32), m)).max() <= MAX_CORRECTION + 1e-7
 
 
 def test_statistics_weigh_every_mdp_alike(tmp_path):

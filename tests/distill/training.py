@@ -51,7 +51,7 @@ out.mkdir()
 jax.config.update("jax_num_cpu_devices", 2)
 replay = stack(read_batches(batches))
 config = DistillConfig(
-    StudentConfig(2, 3, (), (), 4, (), ()),
+    StudentConfig(2, True, (), (), 4, (), ()),
     ContextConfig(2, relabel=True),
     updates=3,
     contexts=2,
@@ -63,6 +63,6 @@ metrics = Metrics(out / "metrics.csv")
 states = teach(replay, TeachConfig(algorithm, 3), 0, out / "teachers", metrics, "teach", 1e9)
 targets = teacher_targets(algorithm, states, replay, 0)
 student = distill(replay, targets, 0.0, config, 0, out / "student", metrics, "distill", 1e9)
-for x in (targets.values, student.value.weights[0], student.encoder.evidence.weights[0]):
+for x in (targets.values, student.value.network.weights[0], student.encoder.network.weights[0]):
     assert np.isfinite(x).all()
 print(f"trained on {jax.local_device_count()} devices")

@@ -43,6 +43,20 @@ def mlp(network, x):
     return np.array(x)
 
 
+def conditioned_mlp(network, x, m):
+    """One row [inputs] and its condition [m] -> [outputs]."""
+    modulation, start = mlp(network.modulation, m), 0
+    layers = list(zip(network.network.weights, network.network.biases, strict=True))
+    for number, (weight, bias) in enumerate(layers):
+        width = len(bias)
+        x = [float(bias[j]) + sum(float(x[i]) * float(weight[i, j]) for i in range(len(x))) for j in range(width)]
+        if number < len(layers) - 1:
+            gamma, beta = modulation[start : start + width], modulation[start + width : start + 2 * width]
+            x = [max((1 + gamma[j]) * x[j] + beta[j], 0.0) for j in range(width)]
+            start += 2 * width
+    return np.array(x)
+
+
 def critic(critics, member, s, a):
     """One critic's value of one (s, a)."""
     return mlp(jax.tree.map(lambda x: x[member], critics.members), [*s, *a])[0]
@@ -58,17 +72,23 @@ def softmax(x):
     return [value / sum(exponentials) for value in exponentials]
 
 
-def identity(encoder, context, mask):
-    """The identity of one context: transitions [size, ...] and mask [size]."""
-    total = np.zeros(len(encoder.evidence.biases[-1]))
+def evidence(encoder, context, mask):
+    """The summed evidence of one context: transitions [size, ...] and mask [size]."""
+    total = np.zeros(len(encoder.network.biases[-1]))
     for i in range(len(mask)):
         if mask[i]:
             s, s_next = np.asarray(context.observations[i]), np.asarray(context.next_observations[i])
             row = [*s, *context.actions[i], context.rewards[i], *(s_next - s)]
-            total += mlp(encoder.evidence, normalise(encoder.inputs, row))
+            total += mlp(encoder.network, normalise(encoder.inputs, row))
+    return total
+
+
+def identity(encoder, context, mask):
+    """The identity of one context."""
+    total = evidence(encoder, context, mask)
     if encoder.embeddings is None:
         return total / max(sum(mask), 1)
     embeddings = np.asarray(encoder.embeddings, np.float64)
     if not any(mask):
         return np.zeros(embeddings.shape[1])
-    return sum(p * embeddings[h] for h, p in enumerate(softmax(total / sum(mask) ** (1 - encoder.power))))
+    return sum(p * embeddings[h] for h, p in enumerate(softmax(total)))

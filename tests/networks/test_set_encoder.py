@@ -12,18 +12,17 @@ from bmrl.types import Spec, Transition
 SPEC, SIZE, CONTEXTS = Spec(2, 1), 5, 3
 
 
-@pytest.fixture(scope="module", params=[(4, 1.0), (4, 0.5), (None, 0.5)], ids=["posterior", "tempered", "mean"])
+@pytest.fixture(scope="module", params=[4, None], ids=["posterior", "mean"])
 def encoder(request):
     mean, scale = jnp.array([0.5, -1, 0, 2, 0, 0]), jnp.array([1, 2, 1, 3, 0.5, 0.5])
-    hypotheses, power = request.param
     key, inputs = jax.random.PRNGKey(0), Normaliser(mean, scale)
-    encoder = reference.filled(lambda: SetEncoder(key, SPEC, inputs, (8,), hypotheses, 3, power))
+    encoder = reference.filled(lambda: SetEncoder(key, SPEC, inputs, (8,), 3, request.param))
     return eqx.tree_at(lambda f: f.inputs, encoder, inputs)
 
 
 @pytest.fixture(scope="module")
 def identities(encoder):
-    return reference.jit(encoder.__call__)
+    return reference.jit(lambda context, mask: encoder.identity(encoder.evidence(context, mask)))
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def test_rows_outside_the_mask_never_matter(encoder, identities, context):
     junk = junk._replace(terminations=~MASK)
     assert np.array_equal(identities(junk, MASK), identities(context, MASK))
 
-    gradient = reference.jit(jax.grad(lambda f, c: (f(c, MASK) ** 2).sum()))
+    gradient = reference.jit(jax.grad(lambda f, c: (f.identity(f.evidence(c, MASK)) ** 2).sum()))
     for one, other in zip(*(jax.tree.leaves(gradient(encoder, c)) for c in (junk, context)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
@@ -96,7 +95,8 @@ def test_repeated_evidence_sharpens_the_posterior_and_leaves_the_mean(encoder, c
     one = jax.tree.map(lambda x: np.repeat(x[0, :1], 5000, axis=0), context)
     evidence = np.asarray(encoder.observe(one)[0])
     expected = evidence if encoder.embeddings is None else encoder.embeddings[evidence.argmax()]
-    np.testing.assert_allclose(encoder(one, np.ones(5000, bool)), expected, atol=1e-2)
+    m = encoder.identity(encoder.evidence(one, np.ones(5000, bool)))
+    np.testing.assert_allclose(m, expected, atol=1e-2)
 
 
 def test_more_evidence_than_a_bound_keeps_its_mean():
@@ -104,3 +104,25 @@ def test_more_evidence_than_a_bound_keeps_its_mean():
     bounded = evidence.at_most(5)
     np.testing.assert_allclose(bounded.total, [[2, -4], [5, 15], [0, 0]])
     np.testing.assert_allclose(bounded.size, [2, 5, 0])
+
+
+def test_samples_follow_the_posterior(encoder, identities, context):
+    evidence = encoder.evidence(context, np.array([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]], bool))
+    sampled = np.asarray(encoder.sample(jax.random.PRNGKey(0), evidence, 4000))
+    assert sampled.shape == (4000, CONTEXTS, 3)
+    np.testing.assert_allclose(sampled.mean(0), encoder.identity(evidence), atol=0.05)
+    np.testing.assert_array_equal(sampled[:, 2], 0)  # nothing is known: blank
+    for c in range(2):
+        if encoder.embeddings is None:
+            np.testing.assert_array_equal(sampled[:, c], np.tile(sampled[0, c], (4000, 1)))
+            continue
+        drawn = (sampled[:, c, None] == encoder.embeddings).all(-1)  # each is one train MDP's embedding
+        np.testing.assert_array_equal(drawn.sum(1), 1)
+        np.testing.assert_allclose(drawn.mean(0), reference.softmax(list(evidence.total[c])), atol=0.04)
+
+
+def test_a_known_mdp_has_its_embedding_once_there_is_evidence():
+    encoder = SetEncoder(jax.random.PRNGKey(0), SPEC, Normaliser(jnp.zeros(6), jnp.ones(6)), (8,), 3, 4)
+    evidence = Evidence(jnp.zeros((2, 4)), jnp.array([3.0, 0.0]))
+    found = encoder.embedding(jnp.array([2, 2]), evidence)
+    np.testing.assert_array_equal(found, np.stack([encoder.embeddings[2], np.zeros(3)]))

@@ -37,6 +37,7 @@ class SAC:
     learning_rate: float = 3e-4
     discount: float = 0.99
     target_rate: float = 0.005  # Polyak step of the target critics
+    target_entropy: float = -1.0  # nats per action component
 
     @property
     def _adam(self) -> optax.GradientTransformation:
@@ -82,7 +83,7 @@ class SAC:
         (actor_loss, log_probs), actor_grad = jax.value_and_grad(actor_loss_fn, has_aux=True)(
             state.actor, state.critics, s, alpha, actor_key
         )
-        target_entropy = -float(batch.actions.shape[-1])
+        target_entropy = self.target_entropy * batch.actions.shape[-1]
         alpha_grad = jax.grad(alpha_loss_fn)(state.log_alpha, log_probs, target_entropy)
 
         critics, critics_optimiser = gradient_step(self._adam, critics_grad, state.critics_optimiser, state.critics)

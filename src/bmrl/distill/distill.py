@@ -50,6 +50,7 @@ class DistillConfig:
 class Minibatch(NamedTuple):
     """One minibatch: c contexts of up to n transitions, each with q transitions to distil."""
 
+    mdp: Int[Array, " c"]
     context: Transition  # [c, n, ...]
     mask: Bool[Array, "c n"]
     queries: Transition  # [c, q, ...]
@@ -125,10 +126,15 @@ def train_statistics(replay: Replay, targets: Targets) -> Statistics:
 def losses(student: Student, batch: Minibatch) -> dict[str, Array]:
     """The unscaled terms of Algorithm 1's loss, each a mean over elements and components.
 
-    ``value`` is in units of the targets' variance, ``reward`` and ``next_observation`` of their own.
+    ``value`` is in units of the targets' variance, ``reward`` and ``next_observation`` of their own. Where f infers a
+    posterior over the train MDPs, ``mdp`` is its cross-entropy to the context's MDP, and G_S and xi_S, which propose
+    actions of one MDP's learner, get that MDP's embedding; Q_S and P get what f inferred.
     """
-    m = student.encoder(batch.context, batch.mask)
-    m = jnp.broadcast_to(m[:, None], (*batch.weights.shape, m.shape[-1]))
+    encoder = student.encoder
+    evidence = encoder.evidence(batch.context, batch.mask)
+    m = proposer = encoder.identity(evidence)[:, None]  # one for all queries of a context
+    if encoder.embeddings is not None:
+        proposer = encoder.embedding(batch.mdp, evidence)[:, None]
     s, a = batch.queries.observations, batch.queries.actions
     statistics = jax.lax.stop_gradient(student.statistics)  # a trained scale would only shrink the loss
 
@@ -139,8 +145,10 @@ def losses(student: Student, batch: Minibatch) -> dict[str, Array]:
     terms = {"value": mean(((student.values(s, a, m) - batch.targets.values) / statistics.values.scale[0]) ** 2)}
     if student.candidate is not None:
         z, candidates = batch.targets.latents, batch.targets.candidates
-        terms["candidate"] = mean((student.candidates(s, z, m) - candidates) ** 2)
-        terms["correction"] = mean((student.corrections(s, candidates, m) - batch.targets.corrections) ** 2)
+        terms["candidate"] = mean((student.candidates(s, z, proposer) - candidates) ** 2)
+        terms["correction"] = mean((student.corrections(s, candidates, proposer) - batch.targets.corrections) ** 2)
+    if encoder.embeddings is not None:
+        terms["mdp"] = optax.softmax_cross_entropy_with_integer_labels(evidence.total, batch.mdp).mean()
     predicted = student.predictions(s, a, m)
     rewards = statistics.rewards(batch.queries.rewards[..., None])
     terms["reward"] = mean((predicted[..., :1] - rewards) ** 2)
@@ -196,7 +204,12 @@ def draw_minibatch(
     same = (index[:, :, None] == where.position[:, None]) & where.mask[:, None]
     same &= source[:, :, None] == from_mdp[:, None]
     asked = (query_mdp, source, index) if config.queries_everywhere else (query_mdp, index)
-    return Minibatch(context, where.mask, queries, jax.tree.map(lambda x: x[asked], targets), 1.0 - same.any(-1))
+    chosen = jax.tree.map(lambda x: x[asked], targets)
+    if config.queries_everywhere:
+        # Where nothing is known, Q_S is to be the mean over all MDPs: known exactly, it need not be learned from draws.
+        blank = ~where.mask.any(-1, keepdims=True)
+        chosen = chosen._replace(values=jnp.where(blank, targets.values[:, source, index].mean(0), chosen.values))
+    return Minibatch(mdp, context, where.mask, queries, chosen, 1.0 - same.any(-1))
 
 
 def distill(
@@ -256,11 +269,13 @@ def initial_state(
         spec_of(replay),
         statistics,
         config.student,
+        mdps=len(replay.size),
         latent_dim=latent_dim,
         max_correction=max_correction,
         predict_next=config.predict_next,
     )
     names = ["value", *(["candidate", "correction"] if latent_dim else []), "reward"]
+    names += ["mdp"] if config.student.posterior else []
     names += ["next_observation"] if config.predict_next else []
     return DistillState(student, _optimiser(config).init(student), {name: jnp.zeros(()) for name in names})
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bmrl.networks import MLP, Normaliser
+from bmrl.networks import MLP, ConditionedMLP, Normaliser
 from bmrl.networks.set_encoder import SetEncoder
 from bmrl.types import Spec
 
@@ -17,7 +17,7 @@ class StudentConfig:
     """Hidden layers of each network, and the sizes between them."""
 
     identity_dim: int
-    hypotheses: int | None  # of f: it mixes their embeddings; None: it averages the outputs of the transitions
+    posterior: bool  # f infers a posterior over the train MDPs; False: the mean of the transitions' outputs
     encoder_hidden: tuple[int, ...]  # f
     auxiliary_hidden: tuple[int, ...]  # E
     auxiliary_dim: int  # output of E
@@ -25,7 +25,6 @@ class StudentConfig:
     value_hidden: tuple[int, ...]  # Q_S
     candidate_hidden: tuple[int, ...] = ()  # G_S
     correction_hidden: tuple[int, ...] = ()  # xi_S
-    evidence_power: float = 0.5  # n transitions of a context count as n**power: 1 if they are independent
 
 
 class Statistics(eqx.Module):
@@ -38,15 +37,18 @@ class Statistics(eqx.Module):
 
 
 class Student(eqx.Module):
-    """All networks of phase 2. Observations come in raw and values go out in the rewards' unit."""
+    """All networks of phase 2. Observations come in raw and values go out in the rewards' unit.
+
+    The leading axes of identities broadcast against those of the other inputs.
+    """
 
     statistics: Statistics
     encoder: SetEncoder  # f
     auxiliary: MLP  # E(s, a)
     prediction: MLP  # P(E, m) -> r, s' - s (the latter only if asked for)
-    value: MLP  # Q_S(s, a, m)
-    candidate: MLP | None  # G_S(s, z, m)
-    correction: MLP | None  # xi_S(s, a, m)
+    value: ConditionedMLP  # Q_S(s, a, m)
+    candidate: ConditionedMLP | None  # G_S(s, z, m)
+    correction: ConditionedMLP | None  # xi_S(s, a, m)
     max_correction: float = eqx.field(static=True)
 
     def __init__(
@@ -56,6 +58,7 @@ class Student(eqx.Module):
         statistics: Statistics,
         config: StudentConfig,
         *,
+        mdps: int,
         latent_dim: int,
         max_correction: float,
         predict_next: bool,
@@ -64,34 +67,34 @@ class Student(eqx.Module):
         s, a, m = spec.observation_dim, spec.action_dim, config.identity_dim
         self.statistics = statistics
         self.encoder = SetEncoder(
-            f, spec, statistics.context, config.encoder_hidden, config.hypotheses, m, config.evidence_power
+            f, spec, statistics.context, config.encoder_hidden, m, mdps if config.posterior else None
         )
         self.auxiliary = MLP(e, s + a, config.auxiliary_hidden, config.auxiliary_dim)
         self.prediction = MLP(p, config.auxiliary_dim + m, config.prediction_hidden, 1 + (s if predict_next else 0))
-        self.value = MLP(q, s + a + m, config.value_hidden, 1)
-        self.candidate = MLP(g, s + latent_dim + m, config.candidate_hidden, a) if latent_dim else None
-        self.correction = MLP(xi, s + a + m, config.correction_hidden, a) if latent_dim else None
+        self.value = ConditionedMLP(q, s + a, m, config.value_hidden, 1)
+        self.candidate = ConditionedMLP(g, s + latent_dim, m, config.candidate_hidden, a) if latent_dim else None
+        self.correction = ConditionedMLP(xi, s + a, m, config.correction_hidden, a) if latent_dim else None
         self.max_correction = max_correction
 
-    def _join(self, observations: Array, second: Array, identity: Array) -> Array:
-        return jnp.concatenate([self.statistics.observations(observations), second, identity], axis=-1)
+    def _join(self, observations: Array, second: Array) -> Array:
+        return jnp.concatenate([self.statistics.observations(observations), second], axis=-1)
 
     def values(self, observations: Array, actions: Array, identity: Array) -> Float[Array, "*n"]:
         """Q_S(s, a, m)."""
-        return self.statistics.values.inverse(self.value(self._join(observations, actions, identity)))[..., 0]
+        return self.statistics.values.inverse(self.value(self._join(observations, actions), identity))[..., 0]
 
     def candidates(self, observations: Array, z: Array, identity: Array) -> Float[Array, "*n action"]:
         """G_S(s, z, m)."""
         assert self.candidate is not None
-        return jnp.tanh(self.candidate(self._join(observations, z, identity)))
+        return jnp.tanh(self.candidate(self._join(observations, z), identity))
 
     def corrections(self, observations: Array, actions: Array, identity: Array) -> Float[Array, "*n action"]:
         """xi_S(s, a, m)."""
         assert self.correction is not None
-        return self.max_correction * jnp.tanh(self.correction(self._join(observations, actions, identity)))
+        return self.max_correction * jnp.tanh(self.correction(self._join(observations, actions), identity))
 
     def predictions(self, observations: Array, actions: Array, identity: Array) -> Float[Array, "*n outputs"]:
         """P(E(s, a), m): the normalised reward, and the normalised change of the observation if it is predicted."""
-        s = self.statistics.observations(observations)
-        features = jax.nn.relu(self.auxiliary(jnp.concatenate([s, actions], axis=-1)))
+        features = jax.nn.relu(self.auxiliary(self._join(observations, actions)))
+        identity = jnp.broadcast_to(identity, (*features.shape[:-1], identity.shape[-1]))
         return self.prediction(jnp.concatenate([features, identity], axis=-1))

@@ -75,21 +75,26 @@ class StudentAgent:
 
 @jax.jit
 def _student_act(student: Student, evidence: Evidence, observations: Array, key: Array) -> Array:
-    return select_action(student, student.encoder.identity(evidence), observations, key)
+    return select_action(student, evidence, observations, key)
 
 
-def select_action(student: Student, identity: Array, observations: Array, key: Array) -> Float[Array, "n action"]:
-    """BCQ's procedure with the super networks (section 4.1), or random shooting if there is only a value (5.1)."""
+def select_action(student: Student, evidence: Evidence, observations: Array, key: Array) -> Float[Array, "n action"]:
+    """BCQ's procedure with the super networks (section 4.1), or random shooting if there is only a value (5.1).
+
+    Each candidate is proposed for a train MDP drawn from the posterior: at the mean of two MDPs' embeddings G_S would
+    propose the mean of two gaits, which is none. Q_S, under the mean identity, chooses.
+    """
     count = RANDOM_SHOOTING if student.candidate is None else CANDIDATES
     s = jnp.broadcast_to(observations, (count, *observations.shape))
-    m = jnp.broadcast_to(identity, (count, *identity.shape))
-    spec_action = student.value.weights[0].shape[0] - s.shape[-1] - m.shape[-1]
+    action_dim = student.value.network.weights[0].shape[0] - s.shape[-1]
     if student.candidate is None:
-        actions = jax.random.uniform(key, (*s.shape[:-1], spec_action), minval=-1.0, maxval=1.0)
+        actions = jax.random.uniform(key, (*s.shape[:-1], action_dim), minval=-1.0, maxval=1.0)
     else:
-        actions = student.candidates(s, clipped_latents(key, s.shape[:-1], spec_action), m)
-        actions = jnp.clip(actions + student.corrections(s, actions, m), -1.0, 1.0)
-    best = student.values(s, actions, m).argmax(0)
+        mdp_key, latent_key = jax.random.split(key)
+        proposers = student.encoder.sample(mdp_key, evidence, count)
+        actions = student.candidates(s, clipped_latents(latent_key, s.shape[:-1], action_dim), proposers)
+        actions = jnp.clip(actions + student.corrections(s, actions, proposers), -1.0, 1.0)
+    best = student.values(s, actions, student.encoder.identity(evidence)).argmax(0)
     return jnp.take_along_axis(actions, best[None, :, None], axis=0)[0]
 
 

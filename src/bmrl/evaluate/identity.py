@@ -67,33 +67,38 @@ def relabelling_test(
 
     ``identity[i][j]``: the fraction of contexts whose identity is nearest to j's centroid (the mean identity of j's own
     contexts). ``action[i][j]``: the fraction for which the action chosen at the start of an episode is nearer to
-    the one that j's centroid chooses than to the one that i's chooses.
+    the one that the mean evidence of j's own contexts chooses than to the one that i's chooses.
     """
     rng = np.random.default_rng(seed)
 
     @jax.jit
-    def encode(c: Transition) -> jax.Array:
-        evidence = Evidence(student.encoder.observe(c).sum(-2), jnp.full(c.rewards.shape[:-1], float(size)))
-        return student.encoder.identity(evidence.at_most(most))
+    def observe(c: Transition) -> Evidence:
+        return student.encoder.evidence(c, jnp.ones(c.rewards.shape, bool)).at_most(most)
 
     key, count = jax.random.PRNGKey(seed), len(mdps)
     start = jnp.asarray(family.simulator([mdps[0]], seed).reset())
 
-    def relabelled(i: int) -> np.ndarray:
-        """Identities [K, contexts, d_m] of the same contexts of MDP i, paid as each of the K MDPs pays."""
+    def relabelled(i: int) -> Evidence:
+        """Evidence [K, contexts, ...] of the same contexts of MDP i, paid as each of the K MDPs pays."""
         index = rng.integers(0, held_out.transitions.rewards.shape[1], (contexts, size))
         c = jax.tree.map(lambda x: np.broadcast_to(x[i][index], (count, *x[i][index].shape)), held_out.transitions)
         infos = {name: x[i][index] for name, x in held_out.infos.items()}
         rewards = [family.reward(m, c.observations[0], c.actions[0], c.next_observations[0], infos) for m in mdps]
-        return np.asarray(encode(c._replace(rewards=np.stack(rewards).astype(np.float32))))
+        return observe(c._replace(rewards=np.stack(rewards).astype(np.float32)))
 
-    act = jax.jit(jax.vmap(lambda m: select_action(student, m[None], start, key)[0]))
-    identities = np.stack([relabelled(i) for i in range(count)])  # [i, j, contexts, d_m]
+    @jax.jit
+    @jax.vmap  # one by one, so that all see the same random candidates
+    def act(evidence: Evidence) -> jax.Array:
+        return select_action(student, jax.tree.map(lambda x: x[None], evidence), start, key)[0]
+
+    evidence = jax.tree.map(lambda *x: np.stack(x), *(relabelled(i) for i in range(count)))  # [i, j, contexts, ...]
+    identities = np.asarray(student.encoder.identity(evidence))
     centroids = np.stack([identities[j, j].mean(0) for j in range(count)])
-    own_actions = np.asarray(act(centroids))
+    own_actions = np.asarray(act(jax.tree.map(lambda x: np.stack([x[j, j].mean(0) for j in range(count)]), evidence)))
     identity, action = np.full((2, count, count), np.nan)
     for i in range(count):
-        actions = np.asarray(act(identities[i].reshape(-1, identities.shape[-1]))).reshape(count, contexts, -1)
+        one = jax.tree.map(lambda x, i=i: x[i].reshape(-1, *x.shape[3:]), evidence)
+        actions = np.asarray(act(one)).reshape(count, contexts, -1)
         for j in set(range(count)) - {i}:
             distances = np.square(identities[i, j][:, None] - centroids).sum(-1)
             identity[i, j] = (distances.argmin(1) == j).mean()

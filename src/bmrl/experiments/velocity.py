@@ -16,8 +16,7 @@ LAPTOP_SAC = SAC(hidden=(128, 128), batch_size=64)
 LAPTOP_BCQ = BCQ(critic_hidden=(128, 128), generator_hidden=(128, 128), batch_size=64, learning_rate=1e-3)
 LAPTOP_STUDENT = StudentConfig(
     identity_dim=32,
-    hypotheses=64,
-    evidence_power=0.5,
+    posterior=True,
     encoder_hidden=(256, 256),
     auxiliary_hidden=(256,),
     auxiliary_dim=64,
@@ -33,8 +32,7 @@ def halfcheetah_velocity(scale: Scale, seed: int) -> Experiment:
     # Appendix B
     paper_student = StudentConfig(
         identity_dim=64,
-        hypotheses=64,
-        evidence_power=0.5,
+        posterior=True,
         encoder_hidden=(512,) * 7,
         auxiliary_hidden=(512,) * 7,
         auxiliary_dim=64,
@@ -52,8 +50,7 @@ def hopper_velocity(scale: Scale, seed: int) -> Experiment:
     # Appendix B, which does not give the sizes of G_S and xi_S: they are Q_S's here
     paper_student = StudentConfig(
         identity_dim=8,
-        hypotheses=64,
-        evidence_power=0.5,
+        posterior=True,
         encoder_hidden=(256,) * 3,
         auxiliary_hidden=(16,) * 4,
         auxiliary_dim=8,
@@ -71,7 +68,7 @@ def _velocity(
 ) -> Experiment:
     laptop = scale != "paper"
     teach = TeachConfig(LAPTOP_BCQ if laptop else BCQ(), updates)
-    steps = {"smoke": 20, "laptop": 16_000, "paper": 500_000}[scale]
+    steps = {"smoke": 20, "laptop": 60_000, "paper": 500_000}[scale]
     default = DistillConfig(
         LAPTOP_STUDENT if laptop else paper_student,
         ContextConfig(size=16),
@@ -83,7 +80,7 @@ def _velocity(
     )
     paper = replace(
         default,
-        student=replace(default.student, hypotheses=None),
+        student=replace(default.student, posterior=False),
         context=PAPER,
         contexts=paper_batch,
         queries=1,

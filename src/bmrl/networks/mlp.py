@@ -1,10 +1,11 @@
-"""The multi-layer perceptron that every network of the package is made of."""
+"""The multi-layer perceptrons that every network of the package is made of."""
 
 import itertools
 from collections.abc import Sequence
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
@@ -32,3 +33,26 @@ class MLP(eqx.Module):
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = jax.nn.relu(x @ weight + bias)
         return x @ self.weights[-1] + self.biases[-1]
+
+
+class ConditionedMLP(eqx.Module):
+    """An MLP whose hidden layers a condition m scales and shifts (FiLM: Perez et al. 2018, Eq. 2).
+
+    h <- relu((1 + gamma(m)) * (W h + b) + beta(m)), with gamma and beta affine in m.
+    """
+
+    network: MLP
+    modulation: MLP  # m -> gamma and beta of every hidden layer
+
+    def __init__(self, key: Array, inputs: int, condition: int, hidden: Sequence[int], outputs: int):
+        network_key, modulation_key = jax.random.split(key)
+        self.network = MLP(network_key, inputs, hidden, outputs)
+        self.modulation = MLP(modulation_key, condition, (), 2 * sum(hidden))
+
+    def __call__(self, x: Float[Array, "*n inputs"], m: Float[Array, "*n condition"]) -> Float[Array, "*n outputs"]:
+        """Apply the network; the leading axes of ``x`` and ``m`` broadcast."""
+        weights, biases, modulation = self.network.weights, self.network.biases, self.modulation(m)
+        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+            gamma, beta, modulation = jnp.split(modulation, [len(bias), 2 * len(bias)], axis=-1)
+            x = jax.nn.relu((1 + gamma) * (x @ weight + bias) + beta)
+        return x @ weights[-1] + biases[-1]

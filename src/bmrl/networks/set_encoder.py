@@ -5,7 +5,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from bmrl.networks.mlp import MLP
 from bmrl.networks.normaliser import Normaliser
@@ -27,20 +27,17 @@ class Evidence(NamedTuple):
 class SetEncoder(eqx.Module):
     """A permutation-invariant map from a context {(s, a, r, s')} to an identity m (section 2.4).
 
-    Each transition adds its evidence, a vector of log-likelihoods over learned hypotheses about which MDP this is;
-    their softmax is a posterior, and the identity is the posterior mean of the hypotheses' embeddings. Adding
-    log-likelihoods is what Bayes' rule does with independent transitions: it resolves what one transition leaves
-    open, and a context longer than any in training only makes the posterior sharper. Where an episode's transitions
-    are not independent, n of them count as n**power, power < 1: otherwise a few saturate the softmax, and MDPs that
-    are close to each other become one. The empty context has the zero identity (section 5.2).
+    Each transition adds its evidence, a log-likelihood for every train MDP; their softmax is the posterior over the
+    train MDPs, and the identity is the posterior mean of the MDPs' embeddings. Adding log-likelihoods is what Bayes'
+    rule does with independent transitions: it resolves what one transition leaves open. The empty context has the
+    zero identity (section 5.2).
 
-    Without hypotheses the identity is the mean of the transitions' outputs: with one transition, the paper's f.
+    Without embeddings the identity is the mean of the transitions' outputs: with one transition, the paper's f.
     """
 
     inputs: Normaliser  # of [s, a, r, s' - s]
-    evidence: MLP
-    embeddings: Float[Array, "evidence identity"] | None
-    power: float = eqx.field(static=True)
+    network: MLP  # a transition's evidence
+    embeddings: Float[Array, "mdps identity"] | None
 
     def __init__(
         self,
@@ -48,37 +45,48 @@ class SetEncoder(eqx.Module):
         spec: Spec,
         inputs: Normaliser,
         hidden: tuple[int, ...],
-        hypotheses: int | None,
         identity_dim: int,
-        power: float = 0.5,
+        mdps: int | None,
     ):
-        evidence_key, embedding_key = jax.random.split(key)
-        self.inputs, self.power = inputs, power
+        network_key, embedding_key = jax.random.split(key)
+        self.inputs = inputs
         size = 2 * spec.observation_dim + spec.action_dim + 1
-        self.evidence = MLP(evidence_key, size, hidden, hypotheses or identity_dim)
-        self.embeddings = jax.random.normal(embedding_key, (hypotheses, identity_dim)) if hypotheses else None
+        self.network = MLP(network_key, size, hidden, mdps or identity_dim)
+        self.embeddings = jax.random.normal(embedding_key, (mdps, identity_dim)) if mdps else None
 
     @property
     def evidence_dim(self) -> int:
         """Size of the evidence of a transition."""
-        return self.evidence.biases[-1].shape[-1]
+        return self.network.biases[-1].shape[-1]
 
-    def observe(self, context: Transition) -> Float[Array, "*n evidence"]:
+    def observe(self, transitions: Transition) -> Float[Array, "*n evidence"]:
         """The evidence of each transition."""
-        return self.evidence(self.inputs(context_inputs(context)))
+        return self.network(self.inputs(context_inputs(transitions)))
+
+    def evidence(self, context: Transition, mask: Bool[Array, "*n size"]) -> Evidence:
+        """The evidence of a context [..., size, ...] of which the masked transitions count."""
+        total = jnp.where(mask[..., None], self.observe(context), 0.0).sum(-2)
+        return Evidence(total, mask.sum(-1).astype(total.dtype))
 
     def identity(self, evidence: Evidence) -> Float[Array, "*n identity"]:
         """The identity for the evidence so far; zero if there is none."""
         size = evidence.size[..., None]
         if self.embeddings is None:
             return evidence.total / jnp.maximum(size, 1.0)
-        posterior = jax.nn.softmax(evidence.total / jnp.maximum(size, 1.0) ** (1.0 - self.power))
-        return jnp.where(size > 0, posterior @ self.embeddings, 0.0)
+        return jnp.where(size > 0, jax.nn.softmax(evidence.total) @ self.embeddings, 0.0)
 
-    def __call__(self, context: Transition, mask: Bool[Array, "*n size"]) -> Float[Array, "*n identity"]:
-        """The identity of a context [..., size, ...] of which the masked transitions count."""
-        total = jnp.where(mask[..., None], self.observe(context), 0.0).sum(-2)
-        return self.identity(Evidence(total, mask.sum(-1).astype(total.dtype)))
+    def embedding(self, mdp: Int[Array, "*n"], evidence: Evidence) -> Float[Array, "*n identity"]:
+        """The identity as if the MDP were known to be train MDP ``mdp``; zero if there is no evidence yet."""
+        assert self.embeddings is not None
+        return jnp.where(evidence.size[..., None] > 0, self.embeddings[mdp], 0.0)
+
+    def sample(self, key: Array, evidence: Evidence, count: int) -> Float[Array, "count *n identity"]:
+        """Identities of ``count`` train MDPs drawn from the posterior; without embeddings, copies of the identity."""
+        if self.embeddings is None:
+            m = self.identity(evidence)
+            return jnp.broadcast_to(m, (count, *m.shape))
+        mdp = jax.random.categorical(key, evidence.total, shape=(count, *evidence.size.shape))
+        return self.embedding(mdp, evidence)
 
 
 def context_inputs(context: Transition) -> Float[Array, "*n inputs"]:
