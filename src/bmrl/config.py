@@ -13,6 +13,14 @@ _converter = Converter(forbid_extra_keys=True)
 configure_tagged_union(SAC | BCQ, _converter, tag_name="algorithm")
 
 
+@_converter.register_structure_hook
+def _structure_bool(value: Any, _: type) -> bool:
+    """True or false alone: bool("false") is True."""
+    if not isinstance(value, bool):
+        raise ValueError(value)
+    return value
+
+
 def to_json(config: Any, kind: Any = None) -> Any:
     """A dataclass as plain JSON values; ``kind`` is its declared type where that is a union."""
     return _converter.unstructure(config, kind)

@@ -232,7 +232,7 @@ def save_learners(path: Path, config: TeachConfig, spec: Spec, learners: int, st
 
 def load_learners(path: Path) -> Learners:
     """Read phase 1's result, verified."""
-    manifest = _verified(path, "bmrl-learners", "teach")
+    manifest = _verified(path, "bmrl-learners", 1, "teach")
     config: TeachConfig = from_json(manifest["config"], TeachConfig, str(path))
     template = teacher_template(config.algorithm, Spec(**manifest["spec"]), manifest["learners"])
     return Learners(config.algorithm, load_tree(path, template))
@@ -244,10 +244,10 @@ def save_student(
     """Write phase 2's result."""
     manifest = {
         "format": "bmrl-student",
-        "version": 1,
+        "version": 2,
         "config": to_json(config),
         "spec": spec._asdict(),
-        "mdps": len(targets.values),
+        "learners": len(targets.values),
         "latent_dim": 0 if targets.latents is None else targets.latents.shape[-1],
         "max_correction": max_correction,
     }
@@ -256,7 +256,7 @@ def save_student(
 
 def load_student(path: Path) -> tuple[Student, DistillConfig]:
     """Read phase 2's result, verified."""
-    manifest = _verified(path, "bmrl-student", "distill")
+    manifest = _verified(path, "bmrl-student", 2, "distill")
     config: DistillConfig = from_json(manifest["config"], DistillConfig, str(path))
     spec, latent_dim = Spec(**manifest["spec"]), manifest["latent_dim"]
 
@@ -267,7 +267,7 @@ def load_student(path: Path) -> tuple[Student, DistillConfig]:
             spec,
             Statistics(*(Normaliser.identity(n) for n in sizes)),
             config.student,
-            mdps=manifest["mdps"],
+            mdps=manifest["learners"],
             latent_dim=latent_dim,
             max_correction=manifest["max_correction"],
             predict_next=config.predict_next,
@@ -276,9 +276,9 @@ def load_student(path: Path) -> tuple[Student, DistillConfig]:
     return jax.tree.map(jnp.asarray, load_tree(path, jax.eval_shape(build))), config
 
 
-def _verified(path: Path, kind: str, stage: str) -> dict[str, Any]:
+def _verified(path: Path, kind: str, version: int, stage: str) -> dict[str, Any]:
     if not is_committed(path):
         raise BmrlError(f"{path} is missing: run 'bmrl {stage}' on the run directory first")
     manifest = verify_directory(path)
-    require_format(path, manifest, kind, 1)
+    require_format(path, manifest, kind, version)
     return manifest

@@ -66,7 +66,7 @@ def evaluate_stage(
     _draw(run, family, mdps, name, rows, results, agents["tiMe", _first_variant(run)], pictures)
     console = Console()
     console.print(results_table(rows))
-    if not mdp and context == "episode" and _taught_mdps(run):
+    if not mdp and context == "episode" and len(_taught_mdps(run)) > 1:
         tests = _identity_tests(run, family)
         write_json(run.directory / "identity.json", tests)
         for variant, test in tests.items():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from networks import reference
 
-from bmrl.networks import MLP, Normaliser
+from bmrl.errors import BmrlError
+from bmrl.networks import MLP, ConditionedMLP, Normaliser
 
 KEY = jax.random.PRNGKey(0)
 
@@ -32,6 +33,23 @@ def test_weights_and_biases_start_uniform_within_the_inverse_root_of_the_fan_in(
     # No layer repeats another's numbers, and no key another's.
     assert not np.allclose(network.weights[0][:50, :50], network.weights[1][:50, :50] * 2)
     assert not np.allclose(network.weights[0], start(jax.random.PRNGKey(1)).weights[0])
+
+
+def test_a_conditioned_mlp_equals_its_reference_and_its_condition_broadcasts():
+    network = reference.filled(lambda: ConditionedMLP(KEY, 3, 2, (6, 5), 2))
+    rng = np.random.default_rng(0)
+    x, m = rng.normal(size=(4, 7, 3)).astype(np.float32), rng.normal(size=(4, 1, 2)).astype(np.float32)
+    out = np.asarray(network(x, m))
+    assert out.shape == (4, 7, 2)
+    for i, j in np.ndindex(4, 7):
+        np.testing.assert_allclose(
+            out[i, j], reference.conditioned_mlp(network, x[i, j], m[i, 0]), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_a_condition_that_would_do_nothing_is_refused():
+    with pytest.raises(BmrlError, match="hidden layer"):
+        ConditionedMLP(KEY, 3, 2, (), 1)
 
 
 def test_a_normaliser_shifts_and_scales_and_back():

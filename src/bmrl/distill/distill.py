@@ -50,7 +50,7 @@ class DistillConfig:
 class Minibatch(NamedTuple):
     """One minibatch: c contexts of up to n transitions, each with q transitions to distil."""
 
-    mdp: Int[Array, " c"]
+    mdp: Int[Array, " c"]  # whose learner is distilled
     context: Transition  # [c, n, ...]
     mask: Bool[Array, "c n"]
     queries: Transition  # [c, q, ...]
@@ -128,7 +128,8 @@ def losses(student: Student, batch: Minibatch) -> dict[str, Array]:
 
     ``value`` is in units of the targets' variance, ``reward`` and ``next_observation`` of their own. Where f infers a
     posterior over the train MDPs, ``mdp`` is its cross-entropy to the context's MDP, and G_S and xi_S, which propose
-    actions of one MDP's learner, get that MDP's embedding; Q_S and P get what f inferred.
+    actions of one MDP's learner, get that MDP's embedding (zero where the context is empty); Q_S and P get what f
+    inferred.
     """
     encoder = student.encoder
     evidence = encoder.evidence(batch.context, batch.mask)
@@ -206,7 +207,8 @@ def draw_minibatch(
     asked = (query_mdp, source, index) if config.queries_everywhere else (query_mdp, index)
     chosen = jax.tree.map(lambda x: x[asked], targets)
     if config.queries_everywhere:
-        # Where nothing is known, Q_S is to be the mean over all MDPs: known exactly, it need not be learned from draws.
+        # Where nothing is known, Q_S is to be the mean of all learners' values. It is at hand; learned from drawn
+        # learners it would carry their spread as noise, far larger than what one first action gains over another.
         blank = ~where.mask.any(-1, keepdims=True)
         chosen = chosen._replace(values=jnp.where(blank, targets.values[:, source, index].mean(0), chosen.values))
     return Minibatch(mdp, context, where.mask, queries, chosen, 1.0 - same.any(-1))
@@ -225,7 +227,7 @@ def distill(
 ) -> Student:
     """Train f, E, P, Q_S, G_S and xi_S jointly; goes on from the newest checkpoint."""
     if config.queries_everywhere and not config.context.relabel:
-        raise ValueError("queries_everywhere needs the reward model of relabelled contexts")
+        raise BmrlError(f"{stage}: queries_everywhere needs the reward model of relabelled contexts (relabel: true)")
     statistics = train_statistics(replay, targets)
     replay, targets = jax.tree.map(jnp.asarray, (replay, targets))
     key = parallel.learner_keys(seed, stage, 1)[0]

@@ -23,8 +23,8 @@ class StudentConfig:
     auxiliary_dim: int  # output of E
     prediction_hidden: tuple[int, ...]  # P: low capacity, so that the identity has to say what the MDP is
     value_hidden: tuple[int, ...]  # Q_S
-    candidate_hidden: tuple[int, ...] = ()  # G_S
-    correction_hidden: tuple[int, ...] = ()  # xi_S
+    candidate_hidden: tuple[int, ...] = ()  # G_S, where the learners have candidates
+    correction_hidden: tuple[int, ...] = ()  # xi_S, where they have corrections
 
 
 class Statistics(eqx.Module):

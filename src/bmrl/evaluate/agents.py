@@ -82,7 +82,8 @@ def select_action(student: Student, evidence: Evidence, observations: Array, key
     """BCQ's procedure with the super networks (section 4.1), or random shooting if there is only a value (5.1).
 
     Each candidate is proposed for a train MDP drawn from the posterior: at the mean of two MDPs' embeddings G_S would
-    propose the mean of two gaits, which is none. Q_S, under the mean identity, chooses.
+    propose the mean of two gaits, which is none. Q_S, under the mean identity, chooses. Before any evidence all
+    have the zero identity.
     """
     count = RANDOM_SHOOTING if student.candidate is None else CANDIDATES
     s = jnp.broadcast_to(observations, (count, *observations.shape))

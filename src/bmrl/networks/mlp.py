@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from bmrl.errors import BmrlError
+
 
 class MLP(eqx.Module):
     """Linear layers with ReLU between them, over any leading axes: [..., inputs] -> [..., outputs].
@@ -38,13 +40,18 @@ class MLP(eqx.Module):
 class ConditionedMLP(eqx.Module):
     """An MLP whose hidden layers a condition m scales and shifts (FiLM: Perez et al. 2018, Eq. 2).
 
-    h <- relu((1 + gamma(m)) * (W h + b) + beta(m)), with gamma and beta affine in m.
+    h <- relu((1 + gamma(m)) * (W h + b) + beta(m)), with gamma and beta affine in m. Raises BmrlError without a hidden
+    layer, since the condition would do nothing.
     """
 
     network: MLP
     modulation: MLP  # m -> gamma and beta of every hidden layer
 
     def __init__(self, key: Array, inputs: int, condition: int, hidden: Sequence[int], outputs: int):
+        if not hidden:
+            raise BmrlError(
+                "Q_S, G_S and xi_S need a hidden layer each, for the identity to act on: see the configuration"
+            )
         network_key, modulation_key = jax.random.split(key)
         self.network = MLP(network_key, inputs, hidden, outputs)
         self.modulation = MLP(modulation_key, condition, (), 2 * sum(hidden))

@@ -1,0 +1,82 @@
+"""How the student acts, against a slow reference: who proposes, and who chooses."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks import reference
+
+from bmrl.batch_rl.bcq import clipped_latents
+from bmrl.distill.student import Statistics, Student, StudentConfig
+from bmrl.evaluate.agents import CANDIDATES, RANDOM_SHOOTING, select_action
+from bmrl.networks import Normaliser
+from bmrl.networks.set_encoder import Evidence
+from bmrl.types import Spec
+
+SPEC, MDPS, MAX_CORRECTION, KEY = Spec(2, 1), 3, 0.3, jax.random.PRNGKey(4)
+CONFIG = StudentConfig(3, True, (6,), (5,), 4, (3,), (6, 5), (6,), (6,))
+OBSERVATIONS = np.random.default_rng(1).normal(size=(4, 2)).astype(np.float32)
+# MDP 0 for sure, MDPs 1 and 2 about as likely, all alike, nothing known.
+EVIDENCE = np.array([[40, 0, 0], [-40, 0.3, 0], [1, 1, 1], [0, 0, 0]], np.float32)
+SIZES = np.array([5, 3, 1, 0], np.float32)
+
+
+def student_of(posterior, latent_dim):
+    statistics = Statistics(*(Normaliser.identity(n) for n in (2, 6, 1, 1)))
+    config = dataclasses.replace(CONFIG, posterior=posterior)
+
+    def make():
+        key, sizes = jax.random.PRNGKey(0), {"mdps": MDPS, "latent_dim": latent_dim}
+        return Student(key, SPEC, statistics, config, **sizes, max_correction=MAX_CORRECTION, predict_next=False)
+
+    student = eqx.tree_at(lambda x: x.statistics, reference.filled(make), statistics)
+    if not posterior:
+        return student
+    # Identities far from each other, so that the one that is acted upon shows.
+    embeddings = 3 * np.random.default_rng(2).normal(size=(MDPS, 3)).astype(np.float32)
+    return eqx.tree_at(lambda x: x.encoder.embeddings, student, jnp.asarray(embeddings))
+
+
+@pytest.mark.parametrize("posterior", [True, False], ids=["posterior", "mean"])
+def test_candidates_are_proposed_for_drawn_mdps_and_chosen_under_the_mean_identity(posterior):
+    student = student_of(posterior, latent_dim=2)
+    evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
+    mdp_key, latent_key = jax.random.split(KEY)
+    drawn = np.asarray(jax.random.categorical(mdp_key, EVIDENCE, shape=(CANDIDATES, 4)))
+    z = np.asarray(clipped_latents(latent_key, (CANDIDATES, 4), 1))
+    if posterior:
+        assert set(drawn[:, 0]) == {0}
+        assert set(drawn[:, 1]) == {1, 2}
+
+    expected = []
+    for i in range(4):
+        s = reference.normalise(student.statistics.observations, OBSERVATIONS[i])
+        if posterior:
+            embeddings = np.asarray(student.encoder.embeddings, np.float64)
+            mean = np.array(reference.softmax(list(EVIDENCE[i]))) @ embeddings
+        else:
+            mean = EVIDENCE[i].astype(float) / max(SIZES[i], 1)
+        mean = mean if SIZES[i] else np.zeros(3)
+        values, actions = [], []
+        for c in range(CANDIDATES):
+            m = (embeddings[drawn[c, i]] if SIZES[i] else mean) if posterior else mean
+            action = np.tanh(reference.conditioned_mlp(student.candidate, [*s, *z[c, i]], m))
+            action += MAX_CORRECTION * np.tanh(reference.conditioned_mlp(student.correction, [*s, *action], m))
+            actions.append(np.clip(action, -1, 1))
+            values.append(reference.conditioned_mlp(student.value, [*s, *actions[-1]], mean)[0])
+        expected.append(actions[int(np.argmax(values))])
+    np.testing.assert_allclose(select_action(student, evidence, OBSERVATIONS, KEY), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_with_a_value_alone_the_best_of_many_uniform_actions_is_taken():
+    student = student_of(True, latent_dim=0)
+    evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
+    actions = np.asarray(jax.random.uniform(KEY, (RANDOM_SHOOTING, 4, 1), minval=-1.0, maxval=1.0))
+    identities = np.asarray(student.encoder.identity(evidence))
+    for i, found in enumerate(select_action(student, evidence, OBSERVATIONS, KEY)):
+        s = reference.normalise(student.statistics.observations, OBSERVATIONS[i])
+        values = [reference.conditioned_mlp(student.value, [*s, *a[i]], identities[i])[0] for a in actions]
+        np.testing.assert_array_equal(found, actions[int(np.argmax(values)), i])
