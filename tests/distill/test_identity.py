@@ -71,7 +71,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
             value_hidden=(128, 128),
         ),
         CONTEXT,
-        updates=4000,
+        updates=8000,
         contexts=32,
         queries=8,
         queries_everywhere=True,
@@ -90,7 +90,7 @@ def test_the_identity_and_the_action_follow_the_reward(student: Student, tmp_pat
 
 def test_zero_shot_from_the_running_episode_every_goal_is_reached(student: Student) -> None:
     episodes = run_episodes(FAMILY, [m for m in MDPS for _ in range(5)], StudentAgent(student, CONTEXT), seed=7)
-    assert -episodes.rewards[:, -1].min() < 5.0  # of 10: the logs seldom come nearer, and without a context it is more
+    assert -episodes.rewards[:, -1].min() < 4.0  # of 10, after so short a training
     np.testing.assert_array_equal(episodes.identities[:, 0], 0.0)  # blank at the first step
 
 
