@@ -152,8 +152,11 @@ def test_an_update_puts_the_losses_together(state, batch):
     for name, value in expected.items():
         assert float(metrics[name]) == pytest.approx(value, rel=1e-4, abs=1e-5), name
 
-    # Adam's first step has the size of the learning rate; alpha rises where the entropy is below its target.
-    for target in (-1.0, (entropy - 0.1) / 2, (entropy + 0.1) / 2):  # an action has two components
+    # Adam's first step has the size of the learning rate; alpha rises where the entropy is below its target, -d_a.
+    step = float(updated.log_alpha - state.log_alpha)
+    assert step == pytest.approx(math.copysign(1e-2, -2 - entropy), rel=1e-3)
+    # Any other target: one just below the entropy, one just above. An action has two components.
+    for target in ((entropy - 0.1) / 2, (entropy + 0.1) / 2):
         algorithm = dataclasses.replace(ALGORITHM, target_entropy=target)
         step = float(toys.update(algorithm)(state, batch, KEY)[0].log_alpha - state.log_alpha)
         assert step == pytest.approx(math.copysign(1e-2, 2 * target - entropy), rel=1e-3)

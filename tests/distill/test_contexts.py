@@ -113,16 +113,18 @@ def test_a_minibatch_pairs_contexts_with_transitions_and_targets(replay, everywh
 
     sources = queries.rewards // 1000
     mdps = np.repeat(mdp[:, None], 16, axis=1)  # one MDP a context
-    if everywhere:  # where nothing is known, the mean of what all three say: as if MDP 1, the middle one, said it
+    if not everywhere:
+        np.testing.assert_array_equal(sources, mdps)
+    else:  # where nothing is known, the mean of what all three say: as if MDP 1, the middle one, said it
         blank = ~mask.any(1)
         assert 10 < blank.sum() < 100
         np.testing.assert_array_equal(targets.values // 1e6, np.where(blank[:, None], 1, mdps))
     assert share(mdps[:, 0]) == pytest.approx({0: 1 / 3, 1: 1 / 3, 2: 1 / 3}, abs=0.15)
     assert (sources == mdps).mean() == pytest.approx(1 / 3 if everywhere else 1, abs=0.1)
     np.testing.assert_array_equal(targets.values % 1e6, queries.rewards + 0.5)
-    known = mask.any(1) | (not everywhere)
-    for shift, x in enumerate(targets[1:], start=1):
-        np.testing.assert_array_equal(x[known, :, 0], targets.values[known] + shift)
+    drawn = queries.rewards + np.float32(0.5) + (np.float32(1e6) * mdps if everywhere else 0)
+    for shift, x in enumerate(targets[1:], start=1):  # of the drawn MDP, whether anything is known or not
+        np.testing.assert_array_equal(x[..., 0], drawn + shift)
 
     # Contexts come from any batch. A transition in its own context weighs nothing; the one at the same position
     # of another batch is another transition.

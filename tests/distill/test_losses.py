@@ -137,18 +137,11 @@ def test_the_terms_are_scaled_by_running_means_and_bounded_ratios(student, batch
     assert float(total) == pytest.approx(len(expected) * expected["value"], rel=1e-4)
 
     # Later: a plain mean of the first 100 steps, then an exponential one.
+    mixed = {"value": 2.0, "candidate": 0.3, "correction": 5.0, "mdp": 1.0, "reward": 0.5, "next_observation": 4.0}
     small, large = dict.fromkeys(expected, 0.1), dict.fromkeys(expected, 1e9)
     for step, rate, old in (
-        (
-            3,
-            1 / 4,
-            {"value": 2.0, "candidate": 0.3, "correction": 5.0, "mdp": 1.0, "reward": 0.5, "next_observation": 4.0},
-        ),
-        (
-            99,
-            0.01,
-            {"value": 2.0, "candidate": 0.3, "correction": 5.0, "mdp": 1.0, "reward": 0.5, "next_observation": 4.0},
-        ),
+        (3, 1 / 4, mixed),
+        (99, 0.01, mixed),
         (100_000, 0.01, small | {"value": 1e9}),  # the ratios are at most 1000 ...
         (100_000, 0.01, large | {"value": 0.1}),  # ... and at least 1 / 1000
     ):
