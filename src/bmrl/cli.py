@@ -86,12 +86,31 @@ class Evaluate:
     """where the identity comes from: episode, none (blank), or a directory of logs of the MDP"""
 
 
+@dataclass
+class Reproduce:
+    """The paper's figures and claims, each from data to page; goes on where it was stopped."""
+
+    study: Annotated[str, tyro.conf.Positional]
+    """figure2, figure3, cem-ablation, proposition1, identity or dynamics"""
+    out: Path
+    """directory of results.json, README.md and the pictures; finished units in it are not done again"""
+    scale: str = "laptop"
+    """smoke (to try the program), laptop (minutes to hours on two cores) or paper (the paper's sizes)"""
+    seeds: str = "0-4"
+    """seeds, e.g. 0-4 or 0,2,5"""
+    runs: Path | None = None
+    """where the big run directories go, which studies can share; OUT/runs if not given"""
+    only: str = "*"
+    """do only the units whose names fit this pattern, e.g. 'hopper*'"""
+
+
 Command = (
     Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[Collect, tyro.conf.subcommand("collect")]
     | Annotated[Teach, tyro.conf.subcommand("teach")]
     | Annotated[Distill, tyro.conf.subcommand("distill")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
 )
 
 
@@ -110,15 +129,20 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped: continue with --resume", file=sys.stderr)
+        again = "the same command" if isinstance(command, Reproduce) else "--resume"
+        print(f"stopped: continue with {again}", file=sys.stderr)
         sys.exit(130)
 
 
-def execute(command: Run | Collect | Teach | Distill | Evaluate) -> None:
+def execute(command: Run | Collect | Teach | Distill | Evaluate | Reproduce) -> None:
     """Run one command."""
     from bmrl import parallel
 
     parallel.set_up_jax()
+    if isinstance(command, Reproduce):
+        from bmrl.reproduce import reproduce
+
+        return reproduce(command.study, command.scale, command.seeds, command.out, command.runs, command.only)
     from bmrl import pipeline, report
     from bmrl.experiments import get_experiment
 
@@ -137,6 +161,7 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate) -> None:
             pipeline.collect_stage(run)
         if isinstance(command, Run | Teach):
             pipeline.teach_stage(run, command.resume)
+            pipeline.pooled_stage(run, command.resume)
         if isinstance(command, Run | Distill):
             for variant in command.variants:
                 pipeline.distill_stage(run, variant, command.resume)

@@ -21,7 +21,7 @@ from bmrl.networks import Normaliser
 from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
 from bmrl.runs.metrics import Metrics
 from bmrl.runs.progress import Progress
-from bmrl.types import Spec, Transition
+from bmrl.types import Spec, Transition, Watch
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,12 @@ def collect(
     checkpoints: Path,
     metrics: Metrics,
     checkpoint_seconds: float,
+    watch: Watch | None = None,
 ) -> None:
-    """Fill ``out`` with one batch directory an MDP; goes on from the newest checkpoint, if there is one."""
+    """Fill ``out`` with one batch directory an MDP; goes on from the newest checkpoint, if there is one.
+
+    ``watch`` looks at the learners every 1,000 steps or so and at the end.
+    """
     learners = len(mdps)
     spec = Spec(family.observation_dim, family.action_dim)
     simulator = family.simulator(mdps, seed)
@@ -82,6 +86,8 @@ def collect(
                 losses = parallel.unshard(losses, learners)
                 window = slice(max(0, step - 10 * family.horizon), step)
                 losses["reward"] = log["rewards"][:, window].mean(1)
+                if watch:
+                    losses |= watch(step, parallel.unshard(states, learners))
                 metrics.log("collect", step, losses)
             if time.monotonic() - saved > checkpoint_seconds and step < config.transitions:
                 tree = {

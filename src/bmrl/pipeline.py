@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bmrl.batch_rl import BCQ, SAC
+from bmrl.batch_rl import BCQ, SAC, Cloning
 from bmrl.batch_rl.base import Targets
 from bmrl.batch_rl.replay import Replay, pool, stack
 from bmrl.batch_rl.teach import TeachConfig, spec_of, teach, teacher_template
@@ -50,7 +50,7 @@ from bmrl.runs.storage import (
     verify_directory,
     write_json,
 )
-from bmrl.types import Spec
+from bmrl.types import Spec, Watch
 
 log = logging.getLogger(__name__)
 
@@ -141,25 +141,29 @@ def collect_stage(run: Run) -> None:
 
 
 def teach_stage(run: Run, resume: bool = False) -> None:
-    """Phase 1: a learner for each batch, and the pooled baseline."""
-    experiment, batches = run.experiment, None
-    for name, stage, config in (
-        ("teachers", "teach", experiment.teach),
-        ("pooled", "pooled", experiment.pooled),
-    ):
-        if is_committed(run.directory / name):
-            _drop_checkpoints(run, stage)
-            continue
-        batches = batches or load_replay(run)
-        replay = batches if name == "teachers" else pool(batches)
-        with _working(run, stage, resume) as checkpoints:
-            states = teach(
-                replay, config, experiment.seed, checkpoints, run.metrics, stage, experiment.checkpoint_seconds
-            )
-            save_learners(run.directory / name, config, spec_of(replay), len(replay.size), states)
+    """Phase 1: a learner for each batch."""
+    _learn(run, "teach", "teachers", run.experiment.teach, resume, pooled=False)
 
 
-def distill_stage(run: Run, variant: str = "default", resume: bool = False) -> None:
+def pooled_stage(run: Run, resume: bool = False, watch: Watch | None = None) -> None:
+    """The baseline: one learner of all batches."""
+    _learn(run, "pooled", "pooled", run.experiment.pooled, resume, pooled=True, watch=watch)
+
+
+def _learn(
+    run: Run, stage: str, name: str, config: TeachConfig, resume: bool, pooled: bool, watch: Watch | None = None
+) -> None:
+    if is_committed(run.directory / name):
+        _drop_checkpoints(run, stage)
+        return
+    replay, seed, seconds = load_replay(run), run.experiment.seed, run.experiment.checkpoint_seconds
+    replay = pool(replay) if pooled else replay
+    with _working(run, stage, resume) as checkpoints:
+        states = teach(replay, config, seed, checkpoints, run.metrics, stage, seconds, watch)
+        save_learners(run.directory / name, config, spec_of(replay), len(replay.size), states)
+
+
+def distill_stage(run: Run, variant: str = "default", resume: bool = False, watch: Watch | None = None) -> None:
     """Phase 2: one student of the given variant."""
     check_variants(run.experiment, [variant])
     path, config, seed = run.directory / "students" / variant, run.experiment.distill[variant], run.experiment.seed
@@ -171,7 +175,7 @@ def distill_stage(run: Run, variant: str = "default", resume: bool = False) -> N
     with _working(run, stage, resume) as checkpoints:
         targets = teacher_targets(teachers.algorithm, teachers.states, replay, seed, config.queries_everywhere)
         bound = getattr(teachers.algorithm, "max_perturbation", 0.0)
-        student = distill(replay, targets, bound, config, seed, checkpoints, run.metrics, stage, seconds)
+        student = distill(replay, targets, bound, config, seed, checkpoints, run.metrics, stage, seconds, watch)
         save_student(path, config, spec_of(replay), targets, bound, student)
 
 
@@ -214,7 +218,7 @@ def load_replay(run: Run) -> Replay:
 class Learners:
     """Trained learners: states [K, ...] of one algorithm."""
 
-    algorithm: SAC | BCQ
+    algorithm: SAC | BCQ | Cloning
     states: Any
 
 

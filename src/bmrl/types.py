@@ -1,7 +1,9 @@
 """The few types that every part of the package shares."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 from jaxtyping import Bool, Float
 
 
@@ -20,3 +22,7 @@ class Transition(NamedTuple):
     rewards: Float[Any, "*n"]
     next_observations: Float[Any, "*n observation"]
     terminations: Bool[Any, "*n"]
+
+
+Watch: TypeAlias = Callable[[int, Any], Mapping[str, np.ndarray]]
+"""Looks at what a stage is training, (step, state), whenever the stage logs; what it returns is logged too."""

@@ -3,4 +3,5 @@
 from bmrl.batch_rl.base import Algorithm as Algorithm
 from bmrl.batch_rl.base import Targets as Targets
 from bmrl.batch_rl.bcq import BCQ as BCQ
+from bmrl.batch_rl.cloning import Cloning as Cloning
 from bmrl.batch_rl.sac import SAC as SAC

@@ -13,6 +13,7 @@ import numpy as np
 from bmrl import parallel
 from bmrl.batch_rl.base import Algorithm
 from bmrl.batch_rl.bcq import BCQ
+from bmrl.batch_rl.cloning import Cloning
 from bmrl.batch_rl.replay import Replay
 from bmrl.batch_rl.sac import SAC
 from bmrl.errors import BmrlError
@@ -20,14 +21,14 @@ from bmrl.networks import Normaliser
 from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
 from bmrl.runs.metrics import Metrics
 from bmrl.runs.progress import Progress
-from bmrl.types import Spec
+from bmrl.types import Spec, Watch
 
 
 @dataclass(frozen=True)
 class TeachConfig:
     """Which algorithm learns from each batch, and for how long."""
 
-    algorithm: SAC | BCQ
+    algorithm: SAC | BCQ | Cloning
     updates: int  # gradient steps of each learner
 
 
@@ -50,6 +51,7 @@ def teach(
     metrics: Metrics,
     stage: str,
     checkpoint_seconds: float,
+    watch: Watch | None = None,
 ) -> Any:
     """Train one learner for each of the K batches of ``replay``; goes on from the newest checkpoint.
 
@@ -75,7 +77,8 @@ def teach(
             states, losses = train(states, data, keys, step, steps)
             losses = parallel.unshard(losses, learners)
             step += steps
-            metrics.log(stage, step, losses)
+            seen = watch(step, parallel.unshard(states, learners)) if watch else {}
+            metrics.log(stage, step, losses | seen)
             if bad := [k for k in range(learners) if not all(np.isfinite(x[k]) for x in losses.values())]:
                 raise BmrlError(
                     f"{stage}: the learner of batch {bad[0]} diverged before step {step}; nothing was written"

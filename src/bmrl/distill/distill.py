@@ -25,7 +25,7 @@ from bmrl.networks.set_encoder import context_inputs
 from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
 from bmrl.runs.metrics import Metrics
 from bmrl.runs.progress import Progress
-from bmrl.types import Transition
+from bmrl.types import Transition, Watch
 
 MAX_LOSS_RATIO = 1000.0  # bound on how far a term is scaled up to Q_S's
 AVERAGE_RATE = 0.01  # of the running means of the losses, by which they are scaled
@@ -224,6 +224,7 @@ def distill(
     metrics: Metrics,
     stage: str,
     checkpoint_seconds: float,
+    watch: Watch | None = None,
 ) -> Student:
     """Train f, E, P, Q_S, G_S and xi_S jointly; goes on from the newest checkpoint."""
     if config.queries_everywhere and not config.context.relabel:
@@ -251,7 +252,8 @@ def distill(
             steps = min(interval, config.updates - step)
             state, terms = train(state, replay, targets, reward_model, train_key, step, steps)
             step += steps
-            metrics.log(stage, step, {name: float(x) for name, x in terms.items()})
+            seen = watch(step, state.student) if watch else {}
+            metrics.log(stage, step, {**{name: float(x) for name, x in terms.items()}, **seen})
             if not all(np.isfinite(x) for x in terms.values()):
                 raise BmrlError(f"{stage}: a loss is not finite before step {step}; nothing was written")
             progress.update(step)

@@ -134,3 +134,24 @@ class TeacherAgent:
 @functools.lru_cache(maxsize=8)
 def _teacher_act(algorithm: Any) -> Any:
     return jax.jit(jax.vmap(lambda state, s, key: algorithm.act(state, s[None], key)[0]))
+
+
+class FixedAgent:
+    """What needs no training: the zero action at every step (standing still), or uniform actions."""
+
+    def __init__(self, action_dim: int, uniform: bool):
+        self.action_dim, self.uniform = action_dim, uniform
+
+    def start(self, n: int) -> None:
+        """Remembers nothing."""
+
+    def act(self, memory: None, observations: np.ndarray, key: Array) -> np.ndarray:
+        """Zeros, or draws from [-1, 1]."""
+        shape = (len(observations), self.action_dim)
+        return np.asarray(jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)) if self.uniform else np.zeros(shape)
+
+    def observe(self, memory: None, transition: Transition) -> None:
+        """Nothing to learn from."""
+
+    def identity(self, memory: None) -> None:
+        """It infers none."""

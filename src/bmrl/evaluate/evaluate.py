@@ -59,6 +59,26 @@ def _evidence_of_logs(student: Student, path: Path, mdps: Sequence[Parameters], 
     return Evidence(jnp.stack([total for total, _ in found]), jnp.array([float(n) for _, n in found]))
 
 
+def oracle_agent(
+    student: Student, config: ContextConfig, family: Family, train: Sequence[Parameters], mdps: Sequence[Parameters]
+) -> StudentAgent:
+    """The student told its MDP: the posterior is on the two train MDPs around it, by linear interpolation.
+
+    An MDP beyond the outermost train MDP has that one's identity. Raises BmrlError for a family whose train MDPs
+    differ in several parameters, and for an f without a posterior.
+    """
+    if len(family.parameter_names) > 1 or student.encoder.embeddings is None:
+        raise BmrlError("an oracle's identity is interpolated along one parameter, between the embeddings of f")
+    (name,) = family.parameter_names
+    at = np.array([mdp[name] for mdp in train])
+    order = np.argsort(at)
+    corners = np.eye(len(train))[order]
+    x = [mdp[name] for mdp in mdps]
+    weights = np.stack([np.interp(x, at[order], corners[:, k]) for k in range(len(train))], axis=1)
+    evidence = Evidence(jnp.log(jnp.asarray(weights, jnp.float32) + 1e-9), jnp.ones(len(mdps)))
+    return StudentAgent(student, config, prior=evidence, blank=True)
+
+
 def nearest(mdps: Sequence[Parameters], train: Sequence[Parameters], family: Family) -> np.ndarray:
     """For each MDP the index of the nearest train MDP, parameters scaled to their bounds."""
     scale = np.array([high - low for low, high in (family.bounds[name] for name in family.parameter_names)])

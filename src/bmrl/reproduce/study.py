@@ -1,0 +1,188 @@
+"""A study: units of work whose rows are kept as soon as each is done, and a page that is drawn from all rows."""
+
+import fnmatch
+import logging
+import os
+import platform
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from bmrl.config import difference
+from bmrl.errors import BmrlError
+from bmrl.experiments.experiment import Scale
+from bmrl.runs.lock import lock_directory
+from bmrl.runs.storage import read_json, write_file, write_json
+
+PACKAGES = ("bmrl", "jax", "numpy", "mujoco", "gymnasium")  # whose versions are told with every unit
+DIGITS = 5  # significant digits of a row's numbers
+
+Row = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is done in one sitting, resumes where it was stopped, and leaves rows."""
+
+    name: str  # e.g. "halfcheetah-velocity/seed-0/scratch"
+    config: Any  # everything that its rows depend on, as JSON values
+    work: Callable[[], list[Row]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One reproduction: which units there are, and the page made of their rows."""
+
+    units: Callable[[Scale, Sequence[int], Path], list[Unit]]  # of a scale and seeds, with a directory for their runs
+    page: Callable[[list[Row], Path], str]  # draws pictures of the rows into a directory; returns Markdown
+
+
+def run_study(
+    name: str, study: Study, scale: Scale, seeds: Sequence[int], out: Path, runs: Path | None, only: str
+) -> None:
+    """Do the units that ``out``/results.json lacks, and draw the page anew after each.
+
+    Args:
+        name: of the study, told on the page.
+        study: its units and its page.
+        scale: of the experiments.
+        seeds: a unit or several for each.
+        out: holds results.json, README.md and the pictures.
+        runs: holds the big run directories, which studies can share; ``out``/runs if None.
+        only: a pattern of units' names, as a shell's, e.g. "hopper*"; the others are left for another time.
+
+    Raises:
+        BmrlError: no unit fits ``only``; another study, scale or configuration in results.json.
+    """
+    units = study.units(scale, seeds, runs or out / "runs")
+    chosen = [unit for unit in units if fnmatch.fnmatch(unit.name, only)]
+    if not chosen:
+        raise BmrlError(f"--only {only!r} fits none of the units: {', '.join(unit.name for unit in units)}")
+    with lock_directory(out):
+        ledger = Ledger(out / "results.json", name, scale)
+        todo = [unit for unit in chosen if not ledger.has(unit)]
+        console = Console()
+        for count, unit in enumerate(todo, start=1):
+            console.print(f"[bold]{unit.name}[/bold] ({count} of {len(todo)} to do)")
+            with ledger.timed(unit):
+                rows = unit.work()
+            ledger.add(unit, rows)
+            _write_page(study, ledger, out)
+        if not todo:
+            _write_page(study, ledger, out)
+        console.print(f"results: {ledger.path}\npage: {out / 'README.md'}")
+
+
+def _write_page(study: Study, ledger: "Ledger", out: Path) -> None:
+    text = study.page(ledger.rows(), out)
+    write_file(out / "README.md", f"{text.rstrip()}\n\n{ledger.provenance()}".encode())
+
+
+class Ledger:
+    """results.json: for every unit its configuration, its rows, and where and how fast they were made."""
+
+    def __init__(self, path: Path, name: str, scale: Scale):
+        self.path = path
+        head = {"study": name, "scale": scale}
+        self._data: dict[str, Any] = read_json(path) if path.exists() else {**head, "units": {}}
+        if lines := difference({key: self._data.get(key) for key in head}, head):
+            raise BmrlError(f"{path} holds something else: {'; '.join(lines)}; choose another --out")
+
+    @property
+    def _units(self) -> dict[str, Any]:
+        return self._data["units"]
+
+    def has(self, unit: Unit) -> bool:
+        """Whether the unit's rows are there. Raises BmrlError if they are of another configuration."""
+        entry = self._units.get(unit.name)
+        if entry is None:
+            return False
+        if lines := difference(entry["config"], _plain(unit.config)):
+            raise BmrlError(
+                f"{self.path} holds {unit.name} of another configuration: {'; '.join(lines)}; choose another --out"
+            )
+        return "rows" in entry
+
+    @contextmanager
+    def timed(self, unit: Unit) -> Iterator[None]:
+        """Count the time of a sitting, also of one that is broken off."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            entry = self._units.setdefault(unit.name, {"config": _plain(unit.config), "seconds": 0})
+            entry["seconds"] += round(time.monotonic() - began)
+            write_json(self.path, self._data)
+
+    def add(self, unit: Unit, rows: Sequence[Row]) -> None:
+        """Keep a finished unit's rows."""
+        self._units[unit.name] |= {
+            "command": shlex.join(["bmrl", *sys.argv[1:]]),
+            "machine": machine(),
+            "versions": {package: version(package) for package in PACKAGES},
+            "rows": _plain(rows),
+        }
+        write_json(self.path, self._data)
+
+    def rows(self) -> list[Row]:
+        """The rows of all finished units, sorted by unit."""
+        done = sorted((name, entry) for name, entry in self._units.items() if "rows" in entry)
+        return [{"unit": name, **row} for name, entry in done for row in entry["rows"]]
+
+    def provenance(self) -> str:
+        """Markdown: every unit with its command, machine and time."""
+        done = sorted((name, entry) for name, entry in self._units.items() if "rows" in entry)
+        lines = ["## How these rows were made", "", "| unit | wall-clock | machine | command |", "|---|---|---|---|"]
+        for name, entry in done:
+            clock = f"{entry['seconds'] // 60}:{entry['seconds'] % 60:02d}"
+            lines.append(f"| {name} | {clock} | {entry['machine']} | `{entry['command']}` |")
+        versions = sorted({f"{p} {v}" for _, entry in done for p, v in entry["versions"].items()})
+        return "\n".join([*lines, "", f"Versions: {', '.join(versions)}.", ""])
+
+
+def machine() -> str:
+    """Processor and the cores that this process may use."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
+    cores = len(os.sched_getaffinity(0))
+    return f"{names[0] if names else platform.processor()}, {cores} core{'s' if cores > 1 else ''}"
+
+
+def _plain(value: Any) -> Any:
+    """JSON values with short numbers; NaN, which JSON has not, is null."""
+    match value:
+        case Mapping():
+            return {str(key): _plain(x) for key, x in value.items()}
+        case np.ndarray() | list() | tuple():
+            return [_plain(x) for x in value]
+        case float() | np.floating():
+            return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
+        case np.integer() | np.bool_():
+            return value.item()
+        case _:
+            return value
+
+
+def parse_seeds(text: str) -> list[int]:
+    """ "0-4" or "0,2,7-9" as a list. Raises BmrlError where it is neither."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        if not (found := re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())):
+            raise BmrlError(f"--seeds {text!r}: write them as 0-4 or 0,2,7-9")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not first <= last < 2**31:
+            raise BmrlError(f"--seeds {text!r}: {part.strip()!r} is no range of seeds")
+        seeds += range(first, last + 1)
+    return sorted(set(seeds))
