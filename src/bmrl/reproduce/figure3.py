@@ -15,10 +15,13 @@ from bmrl.collect import CollectConfig, collect
 from bmrl.config import to_json
 from bmrl.evaluate.agents import Agent, FixedAgent
 from bmrl.evaluate.evaluate import evaluate, learner_agent, nearest, oracle_agent, rows_of, student_agent
+from bmrl.evaluate.statistics import bootstrap_interval, iqm
 from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.families import get_family
 from bmrl.families.base import Parameters
+from bmrl.figures.scratch import plot_figure3, plot_methods
+from bmrl.figures.style import mdp_name, number
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.runs.metrics import Metrics, read_metrics
 from bmrl.runs.storage import is_committed
@@ -207,10 +210,142 @@ def agents(run: pipeline.Run, mdps: Sequence[Parameters]) -> dict[tuple[str, str
 
 # ---------------------------------------------------------------------- the page
 
+CLAIM = """# Figure 3: zero-shot control of robots
+
+**The paper's claim.** One policy, learned from the logs of other velocities alone, earns at a velocity that it never
+saw, from the first step on, about what SAC earns after it was trained from scratch at that velocity; SAC would hardly
+improve with more interactions.
+
+**What was done.** Every seed is a whole pipeline: SAC logs its replay buffer in each train MDP, BCQ learns from each
+buffer, tiMe distils them. SAC from scratch has the paper's sizes (2 x 256, batches of 256) and is tested with its mean
+action; its curves are raw. Returns are means of {episodes} episodes, with the same starts for every method.
+
+- `oracle`: tiMe's student with the posterior set to the train velocities around v*, instead of inferred.
+- `nearest MDP`: the learner of the nearest train velocity.
+- `pooled`: one BCQ learner of all batches; `behaviour cloning`: the same with squared error to the logged actions.
+- `BCQ on own data`: has learned from the whole buffer of the SAC run at v* itself.
+- `tiMe (paper)`: the paper's contexts (one random transition of the same batch), f (a mean) and optimiser.
+"""
+
 
 def page(rows: list[Row], out: Path) -> str:
-    """Draw figure 3; the table of returns and the verdicts."""
-    return "# Figure 3\n"
+    """Draw figure 3; the tables of returns and the verdicts."""
+    parts = [CLAIM.format(episodes=max((row["episodes"] for row in rows if "episodes" in row), default=0))]
+    tests = [row for row in rows if "/longer" not in row["unit"]]
+    plot_figure3(tests, out / "figure3.png")
+    parts.append("![SAC from scratch over its interactions, beside tiMe zero-shot](figure3.png)\n")
+    for name in dict.fromkeys(row["family"] for row in tests):
+        here = [row for row in tests if row["family"] == name]
+        if points := end_points(here):
+            plot_methods(points, out / f"{name}.png")
+            parts += [f"## {name}", "", f"![Every method, every seed]({name}.png)", "", *_table(name, points), ""]
+            parts += _verdict(name, points)
+    if longer := [row for row in rows if "/longer" in row["unit"] and "interactions" in row]:
+        parts += ["## Would SAC have gone on improving?", "", *_longer(longer), ""]
+    return "\n".join(parts)
+
+
+def end_points(rows: Sequence[Row]) -> list[Row]:
+    """One row a method, MDP and seed: its mean return and episode length; SAC's at the end of its curve."""
+    return [
+        {
+            "method": f"{row['method']} ({row['variant']})" if row.get("variant") == "paper" else row["method"],
+            "mdp": row["mdp"],
+            "seed": row["seed"],
+            "return": row["return_mean"][-1] if "interactions" in row else row["return_mean"],
+            "length": row["length_mean"][-1] if "interactions" in row else row["length_mean"],
+            "interactions": row["interactions"][-1] if "interactions" in row else None,
+        }
+        for row in rows
+        if row["return_mean"] is not None
+    ]
+
+
+def by_seed(points: Sequence[Row], method: str, mdp: Parameters, what: str = "return") -> dict[int, float]:
+    """A method's value in an MDP, by seed."""
+    return {row["seed"]: row[what] for row in points if (row["method"], row["mdp"]) == (method, mdp)}
+
+
+def _mdps(points: Sequence[Row]) -> list[Parameters]:
+    return [dict(mdp) for mdp in sorted({tuple(row["mdp"].items()) for row in points})]
+
+
+def _table(name: str, points: Sequence[Row]) -> list[str]:
+    """Interquartile means over seeds of return, and of episode length where episodes can end early."""
+    mdps = _mdps(points)
+    falls = any(row["length"] < get_family(name).horizon for row in points)
+    lines = [
+        "Interquartile means over seeds of the return"
+        + (", and of the episode's length in brackets." if falls else ".")
+    ]
+    lines += ["", "| method | seeds | " + " | ".join(map(mdp_name, mdps)) + " |", "|---" * (2 + len(mdps)) + "|"]
+    for method in dict.fromkeys(row["method"] for row in points):
+        cells = []
+        for mdp in mdps:
+            returns = list(by_seed(points, method, mdp).values())
+            text = number(float(iqm(returns)), 4) if returns else ""
+            if falls and returns:
+                text += f" ({iqm(list(by_seed(points, method, mdp, 'length').values())):.0f})"
+            cells.append(text)
+        seeds = sorted({row["seed"] for row in points if row["method"] == method})
+        lines.append(f"| {method} | {', '.join(map(str, seeds))} | {' | '.join(cells)} |")
+    return lines
+
+
+def _verdict(name: str, points: Sequence[Row]) -> list[str]:
+    """tiMe against SAC from scratch at each velocity, and against the baselines."""
+    lines = [
+        "tiMe against SAC from scratch at the same number of interactions as each train MDP was logged for. R is the "
+    ]
+    lines[0] += "return, R_ref that of standing still or of uniform actions, whichever is better."
+    lines += ["", "| MDP | interactions | seeds | tiMe - SAC: IQM [95 % bootstrap] | allowed, -10 % of SAC - R_ref | "]
+    lines[-1] += "(tiMe - R_ref) / (SAC - R_ref) | above pooled, cloning and R_ref | tiMe - nearest MDP | verdict |"
+    lines += ["|---" * 9 + "|"]
+    for mdp in _mdps(points):
+        time, sac = by_seed(points, "tiMe", mdp), by_seed(points, "SAC from scratch", mdp)
+        seeds = sorted(time.keys() & sac.keys())
+        if not seeds:
+            continue
+        d = [time[s] - sac[s] for s in seeds]
+        low, high = bootstrap_interval(d)
+        standing, uniform = (
+            float(iqm(list(by_seed(points, x, mdp).values()))) for x in ("standing still", "uniform actions")
+        )
+        reference = max(standing, uniform)
+        mine, its = float(iqm([time[s] for s in seeds])), float(iqm([sac[s] for s in seeds]))
+        allowed = -0.1 * (its - reference)
+        others = [float(iqm(list(by_seed(points, x, mdp).values()))) for x in ("pooled", "behaviour cloning")]
+        nearest_mdp = by_seed(points, "nearest MDP", mdp)
+        to_nearest = float(iqm([time[s] - nearest_mdp[s] for s in seeds]))
+        above = all(mine > x for x in (*others, reference))
+        verdict = "at least as good" if low >= 0 else "on par" if low >= allowed else "below"
+        interactions = max(int(x) for x in by_seed(points, "SAC from scratch", mdp, "interactions").values())
+        cells = [
+            mdp_name(mdp),
+            f"{interactions:,}",
+            str(len(seeds)),
+            f"{number(float(iqm(d)))} [{number(low)}, {number(high)}]",
+            number(allowed),
+            f"{(mine - reference) / (its - reference):.2f}",
+            "yes" if above else "no",
+            number(to_nearest),
+            verdict,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""] if len(lines) > 3 else []
+
+
+def _longer(rows: Sequence[Row]) -> list[str]:
+    """What SAC has after its usual number of interactions, and at the end of the longer run."""
+    lines = ["| family | MDP | seed | after a fifth | at the end | interactions |", "|---" * 6 + "|"]
+    for row in rows:
+        steps = np.array(row["interactions"])
+        early = row["return_mean"][int(np.argmin(abs(steps - steps[-1] / LONGER)))]
+        lines.append(
+            f"| {row['family']} | {mdp_name(row['mdp'])} | {row['seed']} | {number(early)} "
+            f"| {number(row['return_mean'][-1])} | {steps[-1]:,} |"
+        )
+    return lines
 
 
 STUDY = Study(units, page)
