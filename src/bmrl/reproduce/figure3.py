@@ -107,9 +107,8 @@ def from_scratch(scratch: Scratch) -> list[Row]:
         learners = pipeline.load_learners(directory / "learners")
         agent = learner_agent(learners.algorithm, learners.states, which, experiment.episodes)
         episodes = evaluate(family, mdps, agent, experiment.episodes, seed)
-    rows = rows_of(
-        family, mdps, episodes, method="BCQ on own data", variant="", split="test", seed=seed, context="none"
-    )
+    method = f"{type(learners.algorithm).__name__} on own data"
+    rows = rows_of(family, mdps, episodes, method=method, variant="", split="test", seed=seed, context="none")
     return _curves(scratch) + rows
 
 
