@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bmrl.batch_rl import BCQ, SAC, Cloning
+from bmrl.batch_rl import BCQ, SAC, TD3BC, Cloning
 from bmrl.batch_rl.base import Targets
 from bmrl.batch_rl.replay import Replay, pool, stack
 from bmrl.batch_rl.teach import TeachConfig, spec_of, teach, teacher_template
@@ -218,7 +218,7 @@ def load_replay(run: Run) -> Replay:
 class Learners:
     """Trained learners: states [K, ...] of one algorithm."""
 
-    algorithm: SAC | BCQ | Cloning
+    algorithm: SAC | BCQ | TD3BC | Cloning
     states: Any
 
 
@@ -248,11 +248,11 @@ def save_student(
     """Write phase 2's result."""
     manifest = {
         "format": "bmrl-student",
-        "version": 2,
+        "version": 3,
         "config": to_json(config),
         "spec": spec._asdict(),
         "learners": len(targets.values),
-        "latent_dim": 0 if targets.latents is None else targets.latents.shape[-1],
+        "latent_dim": None if targets.latents is None else targets.latents.shape[-1],
         "max_correction": max_correction,
     }
     commit_directory(path, lambda directory: save_tree(directory, student), manifest)
@@ -260,7 +260,7 @@ def save_student(
 
 def load_student(path: Path) -> tuple[Student, DistillConfig]:
     """Read phase 2's result, verified."""
-    manifest = _verified(path, "bmrl-student", 2, "distill")
+    manifest = _verified(path, "bmrl-student", 3, "distill")
     config: DistillConfig = from_json(manifest["config"], DistillConfig, str(path))
     spec, latent_dim = Spec(**manifest["spec"]), manifest["latent_dim"]
 

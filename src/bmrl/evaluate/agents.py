@@ -93,7 +93,9 @@ def select_action(student: Student, evidence: Evidence, observations: Array, key
     else:
         mdp_key, latent_key = jax.random.split(key)
         proposers = student.encoder.sample(mdp_key, evidence, count)
-        actions = student.candidates(s, clipped_latents(latent_key, s.shape[:-1], action_dim), proposers)
+        latent_dim = student.candidate.network.weights[0].shape[0] - s.shape[-1]
+        z = clipped_latents(latent_key, (*s.shape[:-1], latent_dim))
+        actions = student.candidates(s, z, proposers)
         actions = jnp.clip(actions + student.corrections(s, actions, proposers), -1.0, 1.0)
     best = student.values(s, actions, student.encoder.identity(evidence)).argmax(0)
     return jnp.take_along_axis(actions, best[None, :, None], axis=0)[0]
