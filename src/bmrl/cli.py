@@ -54,6 +54,8 @@ class Teach:
 
     directory: Directory
     """a run directory with batches"""
+    variants: tuple[str, ...] = ("default",)
+    """students that will be distilled from the learners: default (our choices), paper (the paper's learners)"""
     resume: bool = False
     """go on after an interruption"""
 
@@ -152,7 +154,7 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Reproduce) -> 
         pipeline.check_place(directory, command.resume)
     else:
         experiment = pipeline.open_run(directory).experiment
-    if isinstance(command, Run | Distill):
+    if isinstance(command, Run | Teach | Distill):
         pipeline.check_variants(experiment, command.variants)
     with pipeline.working_on(directory):
         run = pipeline.start_run(directory, experiment)
@@ -160,8 +162,7 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Reproduce) -> 
         if isinstance(command, Run | Collect):
             pipeline.collect_stage(run)
         if isinstance(command, Run | Teach):
-            pipeline.teach_stage(run, command.resume)
-            pipeline.pooled_stage(run, command.resume)
+            pipeline.phase_1_stages(run, command.variants, command.resume)
         if isinstance(command, Run | Distill):
             for variant in command.variants:
                 pipeline.distill_stage(run, variant, command.resume)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 
@@ -47,7 +48,7 @@ def evaluate_stage(
     old = read_json(path) if path.exists() else []
     if not isinstance(old, list) or not all(isinstance(row, dict) and row.keys() >= {*KEY, "mdp"} for row in old):
         raise BmrlError(f"{path} is not a list of results: move it away, or restore it from a copy")
-    agents = _agents(run, family, mdps, episodes, context)
+    agents = learned_agents(run, family, mdps, episodes, context)
     rows: list[dict[str, Any]] = []
     results: dict[str, Episodes] = {}
     with Progress("evaluate", len(agents)) as progress:
@@ -78,8 +79,8 @@ def evaluate_stage(
     console.print(f"results: {path}\nfigures: {pictures}")
 
 
-def _first_variant(run: Run) -> str:
-    variants = committed_names(run.directory / "students")
+def _first_variant(run: Run, kind: str = "students") -> str:
+    variants = committed_names(run.directory / kind)
     return "default" if "default" in variants else variants[0]
 
 
@@ -125,7 +126,7 @@ def _draw(
 def _identity_tests(run: Run, family: Family) -> dict[str, Any]:
     """The relabelling test of every student, on transitions that no training saw."""
     mdps, seed = _taught_mdps(run), TEST_SEED + run.experiment.seed
-    teachers = load_learners(run.directory / "teachers")
+    teachers = load_learners(run.directory / "teachers" / _first_variant(run, "teachers"))
     held_out = held_out_transitions(family, mdps, teachers.algorithm, teachers.states, episodes=10, seed=seed)
     tests = {}
     for variant in committed_names(run.directory / "students"):
@@ -143,10 +144,13 @@ def _identity_tests(run: Run, family: Family) -> dict[str, Any]:
     return tests
 
 
-def _agents(
-    run: Run, family: Family, mdps: Sequence[Parameters], episodes: int, context: str
+def learned_agents(
+    run: Run, family: Family, mdps: Sequence[Parameters], episodes: int, context: str = "episode"
 ) -> dict[tuple[str, str], Agent]:
-    """Every policy to test, by (method, variant)."""
+    """Every policy that the run has learned, by (method, variant); learners by the name of their algorithm.
+
+    Raises BmrlError if the run has no students.
+    """
     agents: dict[tuple[str, str], Agent] = {}
     slots = [m for m in mdps for _ in range(episodes)]
     variants = committed_names(run.directory / "students")
@@ -155,13 +159,14 @@ def _agents(
     for variant in variants:
         student, config = load_student(run.directory / "students" / variant)
         agents["tiMe", variant] = student_agent(student, config.context, context, slots)
-    teachers, pooled = load_learners(run.directory / "teachers"), load_learners(run.directory / "pooled")
-    if taught := _taught_mdps(run):
-        which = nearest(mdps, taught, family)
-        name = type(teachers.algorithm).__name__
-        agents["nearest teacher", name] = learner_agent(teachers.algorithm, teachers.states, which, episodes)
-    zeros = np.zeros(len(mdps), int)
-    agents["pooled", type(pooled.algorithm).__name__] = learner_agent(pooled.algorithm, pooled.states, zeros, episodes)
+    first = np.zeros(len(mdps), int)
+    taught = _taught_mdps(run)
+    for method, kind in (("nearest teacher", "teachers"), ("pooled", "pooled")):
+        for name in committed_names(run.directory / kind):
+            algorithm, states = load_learners(run.directory / kind / name)
+            if kind == "pooled" or taught:
+                which = first if kind == "pooled" else nearest(mdps, taught, family)
+                agents[method, type(algorithm).__name__] = learner_agent(algorithm, states, which, episodes)
     return agents
 
 
@@ -175,14 +180,13 @@ def _add_value_estimates(
     run: Run, family: Family, mdps: Sequence[Parameters], episodes: int, rows: list[dict[str, Any]]
 ) -> None:
     """To the pooled baseline's rows: what it believes of initial state-actions, and what it earns."""
-    pooled = load_learners(run.directory / "pooled")
-    if isinstance(pooled.algorithm, SAC):
-        import jax
-
-        state = jax.tree.map(lambda x: x[0], pooled.states)
-        values = soft_values(family, mdps, pooled.algorithm, state, episodes, run.experiment.seed)
-        for row, value in zip((r for r in rows if r["method"] == "pooled"), values, strict=True):
-            row |= value
+    for name in committed_names(run.directory / "pooled"):
+        algorithm, states = load_learners(run.directory / "pooled" / name)
+        if isinstance(algorithm, SAC):
+            state = jax.tree.map(lambda x: x[0], states)
+            values = soft_values(family, mdps, algorithm, state, episodes, run.experiment.seed)
+            for row, value in zip((r for r in rows if r["method"] == "pooled"), values, strict=True):
+                row |= value
 
 
 def parse_mdp(family: Family, words: Sequence[str]) -> Parameters:

@@ -30,7 +30,8 @@ def student_of(posterior, latent_dim):
 
     def make():
         key, sizes = jax.random.PRNGKey(0), {"mdps": MDPS, "latent_dim": latent_dim}
-        return Student(key, SPEC, statistics, config, **sizes, max_correction=MAX_CORRECTION, predict_next=False)
+        bound = MAX_CORRECTION if latent_dim else 0.0
+        return Student(key, SPEC, statistics, config, **sizes, max_correction=bound, predict_next=False)
 
     student = eqx.tree_at(lambda x: x.statistics, reference.filled(make), statistics)
     if not posterior:
@@ -46,7 +47,7 @@ def test_candidates_are_proposed_for_drawn_mdps_and_chosen_under_the_mean_identi
     evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
     mdp_key, latent_key = jax.random.split(KEY)
     drawn = np.asarray(jax.random.categorical(mdp_key, EVIDENCE, shape=(CANDIDATES, 4)))
-    z = np.asarray(clipped_latents(latent_key, (CANDIDATES, 4), 1))
+    z = np.asarray(clipped_latents(latent_key, (CANDIDATES, 4, 2)))
     if posterior:
         assert set(drawn[:, 0]) == {0}
         assert set(drawn[:, 1]) == {1, 2}
@@ -71,8 +72,17 @@ def test_candidates_are_proposed_for_drawn_mdps_and_chosen_under_the_mean_identi
     np.testing.assert_allclose(select_action(student, evidence, OBSERVATIONS, KEY), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_with_a_value_alone_the_best_of_many_uniform_actions_is_taken():
+def test_a_deterministic_learner_s_actions_are_the_candidates():
     student = student_of(True, latent_dim=0)
+    assert student.correction is None
+    sure = Evidence(jnp.asarray(EVIDENCE[:1]), jnp.asarray(SIZES[:1]))  # one MDP: all candidates are the same
+    s = reference.normalise(student.statistics.observations, OBSERVATIONS[0])
+    expected = np.tanh(reference.conditioned_mlp(student.candidate, s, np.asarray(student.encoder.embeddings)[0]))
+    np.testing.assert_allclose(select_action(student, sure, OBSERVATIONS[:1], KEY)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_with_a_value_alone_the_best_of_many_uniform_actions_is_taken():
+    student = student_of(True, latent_dim=None)
     evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
     actions = np.asarray(jax.random.uniform(KEY, (RANDOM_SHOOTING, 4, 1), minval=-1.0, maxval=1.0))
     identities = np.asarray(student.encoder.identity(evidence))

@@ -38,7 +38,7 @@ def scratch(tmp_path_factory):
     sac = SAC(hidden=(8,), batch_size=8)
     config = replace(experiment.collect, transitions=2500, warmup=200, sac=sac)
     mdps = get_family("point-goal").test_mdps()[:2]
-    return figure3.Scratch(experiment, mdps, config, 2, tmp_path_factory.mktemp("scratch") / "run")
+    return figure3.Scratch(experiment, mdps, config, experiment.teach, 2, tmp_path_factory.mktemp("scratch") / "run")
 
 
 def test_sac_from_scratch_is_tested_along_its_way_and_at_its_end(scratch):
@@ -50,7 +50,7 @@ def test_sac_from_scratch_is_tested_along_its_way_and_at_its_end(scratch):
         assert len(row["return_mean"]) == len(row["return_std"]) == 3
         assert row["length_mean"] == [20.0] * 3
         assert all(-700 < x < -20 for x in row["return_mean"])
-    own = [row for row in rows if row["method"] == "SAC on own data"]
+    own = [row for row in rows if row["method"] == "on own data"]
     assert [(row["mdp"], row["episodes"]) for row in own] == [(mdp, 3) for mdp in scratch.mdps]
     # Done again, nothing is trained, and the rows are the same.
     before = read_metrics(scratch.directory / "metrics.csv")
@@ -84,7 +84,7 @@ OTHERS = {
     "behaviour_cloning": -80.0,
     "standing_still": -95.0,
     "uniform_actions": -130.0,
-    "nearest_MDP": -26.0,
+    "nearest_teacher": -26.0,
 }
 
 
