@@ -83,7 +83,7 @@ it is takes a1 or a2 and earns 1 a step. In the pool each action pays its mean o
 - **Uniform data**: a1 and a2 seem to pay 0.5 and c 0.6. The agent settles for c, in both MDPs.
 - **Near-expert data**: the transitions of a1 are nearly all M1's, where it pays, those of a2 nearly all M2's. Both
   seem to pay nearly 1, the agent takes the first of them, and believes in it in M2 as well, where it earns nothing.
-  Better data make the pooled agent worse, and surer of itself.
+  Better data make the pooled agent worse on average, and surer of itself.
 - **More of M1 in the pool**: the agent turns from M2's expert into the one that settles for c, then into M1's
   expert."""
 
@@ -96,8 +96,8 @@ return lacks of the MDP's own optimum, the start being in every state equally of
 - *Pooled Q* is the limit of the corrected proposition.
 - *Own batch's Q* learns from one MDP's batch and acts in that MDP.
 - *Q, identity told*: the same Q-learning on the same pool, but the state is (i, s), so it tells the MDP i. The
-  proposition now yields K blocks that no transition links, each the MDP of one batch: it must equal *own batch's Q*,
-  and it does.
+  proposition now yields K blocks that no transition links, each the MDP of one batch: it must equal *own batch's Q*
+  (the table on top tells the largest difference).
 - *Q, identity inferred* starts every episode knowing nothing. It takes the best action under the posterior mean of
   the K value functions, and updates the posterior over the MDPs by Bayes' rule after each transition, with
   likelihoods of (r, s') counted in the batches. That is what tiMe does with networks: distilled values, and f in
@@ -115,9 +115,9 @@ SIGN = """## Untried actions and the sign of the rewards
 An untried action is worth 0 (corrected) or γ V*(s) (as stated). Where rewards are positive that is pessimism, and the
 greedy agent stays with what was logged. Where they are negative, as in the paper's toy and its HalfCheetah, it is
 optimism under both conventions: V*(s) = 0 wherever an action was never tried, and the greedy agent takes that action,
-whatever it does. So what the proposition's MDP means hangs on where zero is; batch-constrained learners such as BCQ,
-which never take untried actions, do not depend on it. Here the batches of three random MDPs lack one action in half
-of the states, every MDP has its own Q, and all that changes is that 1 is subtracted from each reward, which alters no
+whatever it does. So what the proposition's MDP means hangs on where zero is; batch-constrained learners such as BCQ
+take no untried action, and need no value for one. Here the batches of three random MDPs lack one action in half of
+the states, every MDP has its own Q, and all that changes is that 1 is subtracted from each reward, which alters no
 policy's regret."""
 
 SET_UP = """## The set-up
