@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "types": set(),
     "families": {"errors"},
+    "tabular": set(),
     "runs": {"errors", "types"},
     "data": {"errors", "types", "runs"},
     "parallel": {"errors"},
@@ -32,14 +33,14 @@ ALLOWED: dict[str, set[str]] = {
     "distill": PHASE_2 - {"distill"},
     "collect": PHASE_1 | {"families"},
     "evaluate": PHASE_2 | {"families"},
-    "figures": STORAGE | {"families"},
+    "figures": STORAGE | {"families", "tabular"},
     "experiments": PHASE_2 | {"collect"},
     "config": PHASE_1,
     "pipeline": PHASE_2 | {"families", "collect", "experiments", "config"},
     "report": PHASE_2 | {"families", "evaluate", "figures", "pipeline"},
     "reproduce": PHASE_2
-    | {"families", "collect", "experiments", "config", "evaluate", "figures"}
-    | {"pipeline", "report"},
+    | {"families", "tabular", "collect", "experiments", "config", "evaluate", "figures"}
+    | {"pipeline", "report", "baselines"},
     "cli": {"errors", "parallel", "experiments", "pipeline", "report", "reproduce"},
     "__init__": set(),  # what it imports, every part imports
     "__main__": {"cli"},
