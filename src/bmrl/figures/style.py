@@ -60,6 +60,7 @@ COLOURS: dict[str, str] = {
     "pooled": RED,
     "pooled (BCQ)": PINK,
     "contextual": "#A6761D",
+    "contextual SAC (tiMe": "#C9A15A",
     "oracle": BLACK,
     "SAC": GREY,
 }
