@@ -64,19 +64,9 @@ class SAC:
 
     def update(self, state: SACState, batch: Transition, key: Array) -> tuple[SACState, Metrics]:
         """One step on the critics, the actor and the entropy coefficient, all from the same minibatch."""
-        next_key, actor_key = jax.random.split(key)
-        s, s_next = state.normaliser(batch.observations), state.normaliser(batch.next_observations)
-        alpha = jnp.exp(state.log_alpha)
-
-        next_actions, next_log_probs = sample_action(state.actor, s_next, next_key)
-        y = critic_target(
-            batch.rewards,
-            batch.terminations,
-            state.target_critics(s_next, next_actions),
-            next_log_probs,
-            alpha,
-            self.discount,
-        )
+        _, actor_key = jax.random.split(key)
+        s, alpha = state.normaliser(batch.observations), jnp.exp(state.log_alpha)
+        y = self.regression_target(state, batch, key)
         (critics_loss, q), critics_grad = jax.value_and_grad(critics_loss_fn, has_aux=True)(
             state.critics, s, batch.actions, y
         )
@@ -106,6 +96,14 @@ class SAC:
             critics_optimiser=critics_optimiser,
             alpha_optimiser=alpha_optimiser,
         ), metrics
+
+    def regression_target(self, state: SACState, batch: Transition, key: Array) -> Float[Array, " n"]:
+        """`critic_target` at an action of the policy in s', as an update with the same key has it."""
+        next_key, _ = jax.random.split(key)
+        s_next = state.normaliser(batch.next_observations)
+        next_actions, next_log_probs = sample_action(state.actor, s_next, next_key)
+        next_values, alpha = state.target_critics(s_next, next_actions), jnp.exp(state.log_alpha)
+        return critic_target(batch.rewards, batch.terminations, next_values, next_log_probs, alpha, self.discount)
 
     def act(self, state: SACState, observations: Array, key: Array) -> Array:
         """The mean action (deterministic evaluation)."""

@@ -104,20 +104,25 @@ def teacher_targets(algorithm: Algorithm, states: Any, replay: Replay, seed: int
 def train_statistics(replay: Replay, targets: Targets) -> Statistics:
     """Means and scales over the train batches, each MDP with the same weight."""
     own = targets.values if targets.values.ndim == 2 else [x[k] for k, x in enumerate(targets.values)]
+    values = _over_mdps([x[:n, None] for x, n in zip(own, replay.size, strict=True)])
+    return Statistics(*data_statistics(replay), values)
+
+
+def data_statistics(replay: Replay) -> tuple[Normaliser, Normaliser, Normaliser]:
+    """Those that need no learner: of observations, of f's inputs [s, a, r, s' - s], and of rewards."""
     transitions = [jax.tree.map(lambda x, k=k: x[k], replay).take(np.arange(n)) for k, n in enumerate(replay.size)]
-
-    def over_mdps(rows: list[Any]) -> Normaliser:
-        mean = np.mean([x.mean(0, dtype=np.float64) for x in rows], axis=0)
-        variance = np.mean([((x - mean) ** 2).mean(0, dtype=np.float64) for x in rows], axis=0)
-        scale = np.sqrt(variance)
-        return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(np.where(scale > 1e-6, scale, 1.0), jnp.float32))
-
-    return Statistics(
-        over_mdps([t.observations for t in transitions]),
-        over_mdps([np.asarray(context_inputs(t)) for t in transitions]),
-        over_mdps([t.rewards[:, None] for t in transitions]),
-        over_mdps([x[:n, None] for x, n in zip(own, replay.size, strict=True)]),
+    return (
+        _over_mdps([t.observations for t in transitions]),
+        _over_mdps([np.asarray(context_inputs(t)) for t in transitions]),
+        _over_mdps([t.rewards[:, None] for t in transitions]),
     )
+
+
+def _over_mdps(rows: list[Any]) -> Normaliser:
+    mean = np.mean([x.mean(0, dtype=np.float64) for x in rows], axis=0)
+    variance = np.mean([((x - mean) ** 2).mean(0, dtype=np.float64) for x in rows], axis=0)
+    scale = np.sqrt(variance)
+    return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(np.where(scale > 1e-6, scale, 1.0), jnp.float32))
 
 
 # ---------------------------------------------------------------------- losses (section 4.1, Algorithm 1 line 12)
@@ -190,10 +195,7 @@ def draw_minibatch(
     """Contexts and the transitions to distil, each pair for the same MDP."""
     mdp_key, context_key, source_key, query_key = jax.random.split(key, 4)
     mdp = jax.random.randint(mdp_key, (config.contexts,), 0, len(replay.size))
-    draw = jax.vmap(lambda k, j: draw_context(k, replay, j, config.context))
-    where: ContextIndex = draw(jax.random.split(context_key, config.contexts), mdp)
-    from_mdp = jnp.broadcast_to(where.source[:, None], where.position.shape)
-    context = replay.take_from(from_mdp, where.position)
+    context, where = draw_contexts(context_key, replay, mdp, config.context, reward_model)
 
     query_mdp = jnp.broadcast_to(mdp[:, None], (config.contexts, config.queries))
     source = query_mdp
@@ -201,12 +203,10 @@ def draw_minibatch(
         source = jax.random.randint(source_key, query_mdp.shape, 0, len(replay.size))
     index = jax.random.randint(query_key, query_mdp.shape, 0, replay.size[source])
     queries = replay.take_from(source, index)
-    if reward_model is not None:
-        context = reward_model.relabel(context, from_mdp, jnp.broadcast_to(mdp[:, None], from_mdp.shape))
     if reward_model is not None and config.queries_everywhere:
         queries = reward_model.relabel(queries, source, query_mdp)
     same = (index[:, :, None] == where.position[:, None]) & where.mask[:, None]
-    same &= source[:, :, None] == from_mdp[:, None]
+    same &= source[:, :, None] == where.source[:, None, None]
     asked = (query_mdp, source, index) if config.queries_everywhere else (query_mdp, index)
     chosen = jax.tree.map(lambda x: x[asked], targets)
     if config.queries_everywhere:
@@ -215,6 +215,19 @@ def draw_minibatch(
         blank = ~where.mask.any(-1, keepdims=True)
         chosen = chosen._replace(values=jnp.where(blank, targets.values[:, source, index].mean(0), chosen.values))
     return Minibatch(mdp, context, where.mask, queries, chosen, 1.0 - same.any(-1))
+
+
+def draw_contexts(
+    key: Array, replay: Replay, mdp: Int[Array, " c"], config: ContextConfig, reward_model: RewardModel | None
+) -> tuple[Transition, ContextIndex]:
+    """A context [c, n, ...] for each of the MDPs, relabelled if there is a reward model, and where it comes from."""
+    draw = jax.vmap(lambda k, j: draw_context(k, replay, j, config))
+    where: ContextIndex = draw(jax.random.split(key, len(mdp)), mdp)
+    source = jnp.broadcast_to(where.source[:, None], where.position.shape)
+    context = replay.take_from(source, where.position)
+    if reward_model is not None:
+        context = reward_model.relabel(context, source, jnp.broadcast_to(mdp[:, None], source.shape))
+    return context, where
 
 
 def distill(

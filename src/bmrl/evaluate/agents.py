@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from bmrl.baselines.contextual_sac import ContextualSAC, ContextualState, GaussianEncoder
 from bmrl.batch_rl.bcq import clipped_latents
 from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.student import Student
-from bmrl.networks.set_encoder import Evidence
+from bmrl.networks.set_encoder import Evidence, SetEncoder
 from bmrl.types import Transition
 
 RANDOM_SHOOTING = 100  # uniform actions (appendix B)
@@ -34,11 +35,18 @@ class Agent(Protocol):
         """The inferred identities [n, d_m], for figures."""
 
 
-class StudentMemory(NamedTuple):
+class ContextMemory(NamedTuple):
     """The evidence about each episode's MDP, and the latest pieces of it where only these count."""
 
     evidence: Evidence
     recent: Float[Array, "n window evidence"] | None
+
+    @classmethod
+    def blank(cls, encoder: SetEncoder | GaussianEncoder, n: int, window: int | None) -> "ContextMemory":
+        """Of n episodes that begin; all their transitions are to count, or the latest ``window``."""
+        size = encoder.evidence_dim
+        recent = jnp.zeros((n, window, size)) if window else None
+        return cls(Evidence(jnp.zeros((n, size)), jnp.zeros(n)), recent)
 
 
 class StudentAgent:
@@ -53,22 +61,20 @@ class StudentAgent:
         self.student, self.prior, self.blank = student, prior, blank
         self.most, self.window = context.size, None if context.vary_size else context.size
 
-    def start(self, n: int) -> StudentMemory:
+    def start(self, n: int) -> ContextMemory:
         """No evidence but the logs', if there are any."""
-        size = self.student.encoder.evidence_dim
-        evidence = self.prior or Evidence(jnp.zeros((n, size)), jnp.zeros(n))
-        recent = jnp.zeros((n, self.window, size)) if self.window else None
-        return StudentMemory(evidence, recent)
+        memory = ContextMemory.blank(self.student.encoder, n, self.window)
+        return memory._replace(evidence=self.prior) if self.prior else memory
 
-    def act(self, memory: StudentMemory, observations: np.ndarray, key: Array) -> np.ndarray:
+    def act(self, memory: ContextMemory, observations: np.ndarray, key: Array) -> np.ndarray:
         """The action with the highest Q_S among the candidates."""
         return np.asarray(_student_act(self.student, memory.evidence.at_most(self.most), observations, key))
 
-    def observe(self, memory: StudentMemory, transition: Transition) -> StudentMemory:
+    def observe(self, memory: ContextMemory, transition: Transition) -> ContextMemory:
         """Add a transition of each episode to its context."""
-        return memory if self.blank else _student_observe(self.student, memory, transition)
+        return memory if self.blank else _remember(self.student.encoder, memory, transition)
 
-    def identity(self, memory: StudentMemory) -> np.ndarray:
+    def identity(self, memory: ContextMemory) -> np.ndarray:
         """m = f(context)."""
         return np.asarray(self.student.encoder.identity(memory.evidence.at_most(self.most)))
 
@@ -102,14 +108,47 @@ def select_action(student: Student, evidence: Evidence, observations: Array, key
 
 
 @jax.jit
-def _student_observe(student: Student, memory: StudentMemory, transition: Transition) -> StudentMemory:
-    piece = student.encoder.observe(transition)
+def _remember(encoder: SetEncoder | GaussianEncoder, memory: ContextMemory, transition: Transition) -> ContextMemory:
+    piece = encoder.observe(transition)
     evidence, recent = memory
     if recent is None:
-        return StudentMemory(Evidence(evidence.total + piece, evidence.size + 1), None)
+        return ContextMemory(Evidence(evidence.total + piece, evidence.size + 1), None)
     recent = jnp.concatenate([recent[:, 1:], piece[:, None]], axis=1)
     size = jnp.minimum(evidence.size + 1, recent.shape[1])
-    return StudentMemory(Evidence(recent.sum(1), size), recent)
+    return ContextMemory(Evidence(recent.sum(1), size), recent)
+
+
+class ContextualAgent:
+    """Contextual SAC, zero-shot: its mean action under the posterior mean of z, given the running episode.
+
+    Before the first transition that is the mean of the prior N(0, I). As with `StudentAgent`, all transitions count,
+    or the latest ones where the contexts of training were of one size.
+    """
+
+    def __init__(self, algorithm: ContextualSAC, state: ContextualState):
+        context = algorithm.context
+        self.algorithm, self.state, self.window = algorithm, state, None if context.vary_size else context.size
+
+    def start(self, n: int) -> ContextMemory:
+        """No evidence."""
+        return ContextMemory.blank(self.state.encoder, n, self.window)
+
+    def act(self, memory: ContextMemory, observations: np.ndarray, key: Array) -> np.ndarray:
+        """The mean action."""
+        return np.asarray(_contextual_act(self.algorithm)(self.state, observations, memory.evidence, key))
+
+    def observe(self, memory: ContextMemory, transition: Transition) -> ContextMemory:
+        """Add a transition of each episode to its context."""
+        return _remember(self.state.encoder, memory, transition)
+
+    def identity(self, memory: ContextMemory) -> np.ndarray:
+        """The posterior mean of z."""
+        return np.asarray(self.state.encoder.posterior(memory.evidence)[0])
+
+
+@functools.lru_cache(maxsize=8)
+def _contextual_act(algorithm: ContextualSAC) -> Any:
+    return jax.jit(algorithm.act)
 
 
 class TeacherAgent:

@@ -146,21 +146,15 @@ def soft_values(
     Monte-Carlo return r_0 + sum_{t >= 1} gamma^t (r_t - alpha log pi(a_t | s_t)) of the stochastic policy over
     1,000 steps. Q has entropy bonuses from the second action on, and so has the return.
     """
-
-    @jax.jit
-    def act(observations: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        s = state.normaliser(observations)
-        actions, log_probs = sample_action(state.actor, s, key)
-        return actions, log_probs, state.critics(s, actions).min(0)
-
     slots = [mdp for mdp in mdps for _ in range(episodes)]
     simulator = family.simulator(slots, TEST_SEED + seed)
-    now, key, total, alpha = simulator.reset(), jax.random.PRNGKey(seed), np.zeros(len(slots)), np.exp(state.log_alpha)
+    now, key, total = simulator.reset(), jax.random.PRNGKey(seed), np.zeros(len(slots))
     alive, estimate = np.ones(len(slots), bool), np.zeros(len(slots))
+    state, alpha = jax.tree.map(jnp.asarray, state), float(np.exp(state.log_alpha))  # on the device before the loop
     for t in range(1000):
-        actions, log_probs, values = act(now, jax.random.fold_in(key, t))
+        actions, log_probs, values = _act_and_value(state, now, key, t)
         step = simulator.step(np.asarray(actions))
-        bonus = 0.0 if t == 0 else -float(alpha) * np.asarray(log_probs)
+        bonus = 0.0 if t == 0 else -alpha * np.asarray(log_probs)
         total += np.where(alive, algorithm.discount**t * (step.rewards + bonus), 0.0)
         if t == 0:
             estimate = np.asarray(values)
@@ -170,6 +164,14 @@ def soft_values(
         {"value_estimate": float(v), "discounted_soft_return": float(g)}
         for v, g in zip(estimate.reshape(len(mdps), -1).mean(1), total.reshape(len(mdps), -1).mean(1), strict=True)
     ]
+
+
+@jax.jit
+def _act_and_value(state: SACState, observations: Array, key: Array, step: Array) -> tuple[Array, Array, Array]:
+    """Actions of the stochastic policy, their log densities, and their values by the smaller critic."""
+    s = state.normaliser(observations)
+    actions, log_probs = sample_action(state.actor, s, jax.random.fold_in(key, step))
+    return actions, log_probs, state.critics(s, actions).min(0)
 
 
 def learner_agent(algorithm: Any, states: Any, which: np.ndarray, episodes: int) -> TeacherAgent:

@@ -55,7 +55,7 @@ def point_goal(scale: Scale, seed: int) -> Experiment:
     )
     sac = SAC(hidden=(128, 128), batch_size=128, learning_rate=1e-3) if scale != "paper" else SAC()
     # At the usual -1 the entropy bonus keeps the mean action from saturating, which costs about 1 of the optimal -45.
-    teach = TeachConfig(replace(sac, target_entropy=-2.0), updates=(100, 8000, 50_000)[size])
+    teach = TeachConfig(replace(sac, target_entropy=-2.0), updates=(100, 16_000, 50_000)[size])
     return Experiment(
         family="point-goal",
         seed=seed,

@@ -64,6 +64,7 @@ COLOURS: dict[str, str] = {
     "behaviour cloning": "#AA4499",
     "standing still": "#999933",
     "uniform actions": "#332288",
+    "contextual SAC (tiMe": "#C9A15A",
     "oracle": BLACK,
     "SAC": GREY,
 }

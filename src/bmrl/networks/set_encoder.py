@@ -18,6 +18,12 @@ class Evidence(NamedTuple):
     total: Float[Array, "*n evidence"]
     size: Float[Array, "*n"]
 
+    @classmethod
+    def of(cls, pieces: Float[Array, "*n size evidence"], mask: Bool[Array, "*n size"]) -> "Evidence":
+        """The sum over a context's transitions, of which the masked count."""
+        total = jnp.where(mask[..., None], pieces, 0.0).sum(-2)
+        return cls(total, mask.sum(-1).astype(total.dtype))
+
     def at_most(self, size: int) -> "Evidence":
         """The same mean, counting as no more than ``size`` transitions: as sharp as f has learned to be."""
         kept = jnp.minimum(self.size, size)
@@ -65,8 +71,7 @@ class SetEncoder(eqx.Module):
 
     def evidence(self, context: Transition, mask: Bool[Array, "*n size"]) -> Evidence:
         """The evidence of a context [..., size, ...] of which the masked transitions count."""
-        total = jnp.where(mask[..., None], self.observe(context), 0.0).sum(-2)
-        return Evidence(total, mask.sum(-1).astype(total.dtype))
+        return Evidence.of(self.observe(context), mask)
 
     def identity(self, evidence: Evidence) -> Float[Array, "*n identity"]:
         """The identity for the evidence so far; zero if there is none."""

@@ -1,0 +1,1 @@
+"""What tiMe is compared with, where a learner of one batch (`bmrl.batch_rl`) is not enough."""
