@@ -76,6 +76,11 @@ class Student(eqx.Module):
         self.correction = ConditionedMLP(xi, s + a, m, config.correction_hidden, a) if latent_dim else None
         self.max_correction = max_correction
 
+    @property
+    def action_dim(self) -> int:
+        """d_a."""
+        return self.value.network.weights[0].shape[0] - self.statistics.observations.mean.shape[0]
+
     def _join(self, observations: Array, second: Array) -> Array:
         return jnp.concatenate([self.statistics.observations(observations), second], axis=-1)
 
