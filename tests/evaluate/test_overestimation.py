@@ -78,7 +78,7 @@ def test_a_state_that_is_unstable_after_one_action_is_left_out_of_all(monkeypatc
 
     monkeypatch.setattr(PointGoalSimulator, "_advance", unstable)
     family, agent = get_family("point-goal"), Walker()
-    proposers = {"walker": agent, "still": FixedAgent(2, uniform=False)}
+    proposers = {"still": FixedAgent(2, uniform=False), "walker": agent}
     rows = overestimation(family, family.test_mdps()[:2], agent, proposers, STATES, STEPS, seed=0)
     assert [len(row["estimates"]) for row in rows] == [STATES - 1] * 2 + [STATES] * 2
     assert [len(row["returns"]) for row in rows] == [STATES - 1] * 2 + [STATES] * 2
