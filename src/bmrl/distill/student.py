@@ -79,6 +79,17 @@ class Student(eqx.Module):
             self.correction = ConditionedMLP(xi, s + a, m, config.correction_hidden, a)
         self.max_correction = max_correction
 
+    @property
+    def latent_dim(self) -> int:
+        """d_z of G_S, which must be there."""
+        assert self.candidate is not None
+        return self.candidate.network.weights[0].shape[0] - len(self.statistics.observations.mean)
+
+    @property
+    def action_dim(self) -> int:
+        """d_a."""
+        return self.value.network.weights[0].shape[0] - self.statistics.observations.mean.shape[0]
+
     def _join(self, observations: Array, second: Array) -> Array:
         return jnp.concatenate([self.statistics.observations(observations), second], axis=-1)
 
