@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bmrl import pipeline
-from bmrl.batch_rl import BCQ
+from bmrl.batch_rl import TD3BC
 from bmrl.config import to_json
 from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.student import Student
@@ -351,8 +351,8 @@ def draw(earned: Samples, estimates: Samples, monte_carlo: Samples, excess: Mean
     right.set(title="Over-estimation", ylabel="more than of G_S, xi_S")
     for axes in (left, middle, right):
         if axes.get_legend_handles_labels()[0]:
-            place = (0.5, -0.17)
-            axes.legend(loc="upper center", bbox_to_anchor=place, ncols=2, frameon=False, fontsize=9, markerscale=2)
+            anchor = (0.5, -0.17)
+            axes.legend(loc="upper center", bbox_to_anchor=anchor, ncols=2, frameon=False, fontsize=9, markerscale=2)
     told = f"left and right: a dot is a seed, with {ERRORS:g} standard errors; a bar is the mean of the seeds"
     figure.supxlabel(told, fontsize=9, color="0.35")
     save(figure, path)
