@@ -19,7 +19,7 @@ class Run:
     """All stages: collect batches, teach K learners, distil them into one student, test it zero-shot."""
 
     experiment: Annotated[str, tyro.conf.Positional]
-    """point-goal, halfcheetah-velocity or hopper-velocity"""
+    """point-goal, halfcheetah-velocity, hopper-velocity, halfcheetah-dynamics or halfcheetah-velocity-dynamics"""
     out: Path
     """the run directory to make"""
     scale: str = "laptop"
@@ -29,7 +29,8 @@ class Run:
     resume: bool = False
     """go on with the run in OUT"""
     variants: tuple[str, ...] = ("default",)
-    """students to distil: default (our choices), paper (the paper's contexts, f and optimiser)"""
+    """students to distil: default (our choices), paper (the paper's contexts, f and optimiser; not where dynamics
+    vary), reward-only (where dynamics vary: without the next-state head)"""
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Collect:
     """Stage 1 alone: SAC in every train MDP; its replay buffers are the batches."""
 
     experiment: Annotated[str, tyro.conf.Positional]
-    """point-goal, halfcheetah-velocity or hopper-velocity"""
+    """point-goal, halfcheetah-velocity, hopper-velocity, halfcheetah-dynamics or halfcheetah-velocity-dynamics"""
     out: Path
     """the run directory to make"""
     scale: str = "laptop"
@@ -67,7 +68,8 @@ class Distill:
     directory: Directory
     """a run directory with batches and teachers"""
     variants: tuple[str, ...] = ("default",)
-    """students to distil: default (our choices), paper (the paper's contexts, f and optimiser)"""
+    """students to distil: default (our choices), paper (the paper's contexts, f and optimiser; not where dynamics
+    vary), reward-only (where dynamics vary: without the next-state head)"""
     resume: bool = False
     """go on after an interruption"""
 

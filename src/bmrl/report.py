@@ -17,11 +17,12 @@ from bmrl.evaluate.identity import held_out_transitions, relabelling_test
 from bmrl.evaluate.rollout import Episodes, run_episodes
 from bmrl.families import get_family
 from bmrl.families.base import Family, Parameters
+from bmrl.families.velocity import VelocityFamily
 from bmrl.figures.animation import animate
 from bmrl.figures.curves import plot_curves
 from bmrl.figures.identities import plot_identities
 from bmrl.figures.returns import plot_returns
-from bmrl.figures.style import mdp_name, valid_by_mdp
+from bmrl.figures.style import mdp_name, mdp_title, valid_by_mdp
 from bmrl.figures.table import results_table
 from bmrl.figures.trajectories import plot_trajectories
 from bmrl.figures.velocities import TIME_STEPS, plot_velocities
@@ -67,7 +68,7 @@ def evaluate_stage(
     _draw(run, family, mdps, name, rows, results, agents["tiMe", _first_variant(run)], pictures)
     console = Console()
     console.print(results_table(rows))
-    if not mdp and context == "episode" and len(_taught_mdps(run)) > 1:
+    if not (mdp or family.transitions_vary) and context == "episode" and len(_taught_mdps(run)) > 1:
         tests = _identity_tests(run, family)
         write_json(run.directory / "identity.json", tests)
         for variant, test in tests.items():
@@ -102,9 +103,9 @@ def _draw(
     plot_returns(rows, references, directory / f"returns-{name}.png")
     plot_identities(results[label], slots, directory / f"identities-{name}.png")
     plot_curves(run.directory / "metrics.csv", directory)
-    velocity = family.name in TIME_STEPS
-    if velocity:
-        plot_velocities(family, label, results[label], slots, directory / f"velocities-{name}.png")
+    robot = family if isinstance(family, VelocityFamily) else None
+    if robot:
+        plot_velocities(robot, label, results[label], slots, directory / f"velocities-{name}.png")
     else:
         plot_trajectories({m: (r, slots) for m, r in results.items()}, directory / f"trajectories-{name}.png")
     # One episode an MDP, with the same agent: its memory is as wide as the test was, so are these episodes.
@@ -115,11 +116,11 @@ def _draw(
     drawn = [slots[i] for i in first]
     animate(
         shown.frames[first],
-        [mdp_name(m) for m in drawn],
+        [mdp_title(m) for m in drawn],
         directory / f"policy-{name}.gif",
-        fps=1 / TIME_STEPS[family.name] if velocity else 5,
+        fps=1 / TIME_STEPS[robot.body.xml] if robot else 5,
         lengths=shown.lengths[first],
-        targets=[m["target_velocity"] for m in drawn] if velocity else None,
+        targets=[float(robot.target_velocity(m)) for m in drawn] if robot else None,
     )
 
 

@@ -284,7 +284,7 @@ def test_time_steps_are_the_simulators(family):
     simulator.reset()
     before = simulator.state()["physics"][0, 0]
     simulator.step(np.zeros((1, family.action_dim)))
-    assert simulator.state()["physics"][0, 0] - before == pytest.approx(TIME_STEPS[family.name])
+    assert simulator.state()["physics"][0, 0] - before == pytest.approx(TIME_STEPS[family.body.xml])
 
 
 def test_smooth_is_a_centred_moving_average():

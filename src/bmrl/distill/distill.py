@@ -253,7 +253,7 @@ def distill(
     if config.context.relabel:
         metrics.truncate("reward-model", 0)
         reward_model, loss = fit_reward_model(
-            replay, statistics.context, statistics.rewards, spec_of(replay), config.reward_model, reward_key
+            replay, statistics.context, spec_of(replay), config.reward_model, reward_key
         )
         metrics.log("reward-model", config.reward_model.updates, {"reward_loss": float(loss)})
 
