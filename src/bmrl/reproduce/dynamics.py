@@ -161,8 +161,8 @@ The train MDPs are the first 16 points of Halton's sequence in these parameters.
 of which there is no batch. SAC's replay buffers in the train MDPs are the batches, TD3+BC learns from each, and two
 students are distilled, which differ in one thing: P of **tiMe** predicts r and s', P of **tiMe (reward-only)** r alone.
 Both act zero-shot, with the transitions of the running episode as the context. Beside them: the **oracle**, the first
-student told its MDP as a mixture of the train MDPs around it; the teacher of the **nearest MDP**, which is TD3+BC on that
-MDP's batch; and the **pooled** learner, TD3+BC on all batches as if they were one MDP's.
+student told its MDP as a mixture of the train MDPs around it; the teacher of the **nearest MDP**, which is TD3+BC on
+that MDP's batch; and the **pooled** learner, TD3+BC on all batches as if they were one MDP's.
 
 **A change to Algorithm 1.** Its contexts come from the MDP's own batch. From these f learns to tell the batches by the
 gaits that they were logged with, and at test the gait is the student's own. Here a context is a piece of any MDP's
