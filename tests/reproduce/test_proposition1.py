@@ -122,6 +122,11 @@ def test_verdicts_need_every_seed(rows):
     other = {"pooled": "told", "told": "pooled"}
     turned = [row | {"method": other.get(row["method"], row["method"])} if "method" in row else row for row in rows]
     assert table_verdicts(turned)[1] == "does not hold: on 0 of 2 seeds"
+    far = [
+        row | {"absorbing": row["self_loop"]} if row["part"] == "convergence" and row["unit"] == "seed-1" else row
+        for row in rows
+    ]
+    assert table_verdicts(far)[0] == "does not hold"
     first = [new if row["unit"] == "seed-1" else row for row, new in zip(rows, turned, strict=True)]
     assert table_verdicts(first)[1] == "does not hold: on 1 of 2 seeds"
 
