@@ -1,6 +1,5 @@
 """The families whose physics vary: which MDPs they have, and that the physics really differ."""
 
-import mujoco
 import numpy as np
 import pytest
 
@@ -65,11 +64,6 @@ def test_multiples_scale_the_model(body):
     np.testing.assert_allclose(scaled.dof_damping, 3 * nominal.dof_damping)
     np.testing.assert_allclose(scaled.body_subtreemass, 2 * nominal.body_subtreemass)  # MuJoCo's own sums follow
     assert nominal.dof_damping[ROOT:].min() > 0
-    data = mujoco.MjData(scaled)
-    mujoco.mj_forward(scaled, data)
-    mass = np.zeros((scaled.nv, scaled.nv))
-    mujoco.mj_fullM(scaled, mass, data.qM) if hasattr(data, "qM") else mujoco.mj_fullM(scaled, data, mass)
-    assert mass[0, 0] == pytest.approx(2 * nominal.body_mass.sum())
 
 
 def robots(**multiples):

@@ -56,7 +56,7 @@ BLACK, GREY = "#000000", "#777777"
 COLOURS: dict[str, str] = {
     "tiMe": BLUE,
     "tiMe (paper)": SKY,
-    "tiMe (reward-only)": SKY,
+    "tiMe (reward-only)": "#5AB4AC",
     "tiMe (no context)": "#7A8FBF",
     "nearest": ORANGE,
     "teacher": GREEN,
