@@ -98,8 +98,8 @@ def rows_of(seeds=(0, 1), cem_return=-80.0, cem=3.0, uniform=2.0, converged=1.0)
     ("change", "verdict"),
     [
         ({}, "holds**"),
-        ({"uniform": 0.5}, "holds with a change: what CEM seeks out"),
-        ({"uniform": 1.01}, "holds with a change: what CEM seeks out"),  # more, but not clearly
+        ({"uniform": 0.5}, "holds with a change: uniform actions are not"),
+        ({"uniform": 1.01}, "holds with a change: uniform actions are not"),  # more, but not clearly
         ({"cem": 1.01}, "does not hold: CEM earns less"),
         ({"cem_return": -60.5}, "does not hold: acting by CEM is not"),  # clearly worse on one seed of two
         ({"cem_return": -40.0}, "does not hold: acting by CEM is not"),

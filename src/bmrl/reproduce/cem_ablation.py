@@ -264,7 +264,7 @@ def verdict(claims: Sequence[Statement]) -> str:
     poor, cem, uniform = claims
     if all(claim.seeds for claim in claims):
         changes = [] if cem.holds_everywhere else ["CEM's actions are over-estimated more on average, not in every MDP"]
-        changes += [] if uniform.holds else ["what CEM seeks out is over-estimated more, uniform actions are not"]
+        changes += [] if uniform.holds else ["uniform actions are not over-estimated more in every seed"]
         if not poor.holds:
             text = "does not hold: acting by CEM is not clearly worse in every seed"
         elif not cem.holds:
