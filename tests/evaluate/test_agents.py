@@ -97,7 +97,7 @@ def test_with_a_value_alone_or_asked_to_the_best_of_many_uniform_actions_is_take
 
 
 def test_cem_beats_random_shooting_in_every_state_whatever_stands_beside_it():
-    student, cem = student_of(True, latent_dim=2), CEM()
+    student, cem = student_of(True, latent_dim=2), reference.jit(CEM())
     evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
     actions = cem(student, evidence, OBSERVATIONS, KEY)
     shot = random_shooting(student, evidence, OBSERVATIONS, KEY)
