@@ -5,11 +5,12 @@ from typing import cast, get_args
 
 from bmrl.errors import BmrlError
 from bmrl.experiments.experiment import Scale
-from bmrl.reproduce import figure3
+from bmrl.reproduce import figure3, identity
 from bmrl.reproduce.study import Study, parse_seeds, run_study
 
 STUDIES: dict[str, Study] = {
     "figure3": figure3.STUDY,
+    "identity": identity.STUDY,
 }
 
 
