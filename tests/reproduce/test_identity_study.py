@@ -23,6 +23,7 @@ from bmrl.reproduce.identity import PARTS, units
 from bmrl.reproduce.identity.decoding import draw_contexts, posterior_mean, ridge
 from bmrl.reproduce.identity.setting import SMOKE_STUDENT, evenly, setting_of
 from bmrl.reproduce.identity.training import ablated, bases
+from bmrl.types import Spec
 
 LENGTHS = [[3, 1, 4, 2], [2, 5, 1]]
 
@@ -94,7 +95,10 @@ def untrained_student(mdps):
     """A student of HalfCheetah with a posterior over some MDPs, as it starts."""
     statistics = Statistics(*(Normaliser.identity(n) for n in (17, 41, 1, 1)))
     config, sizes = replace(SMOKE_STUDENT, identity_dim=32), {"mdps": mdps, "latent_dim": 12, "max_correction": 0.05}
-    make = lambda: Student(jax.random.PRNGKey(0), (17, 6), statistics, config, **sizes, predict_next=False)  # noqa: E731
+
+    def make():
+        return Student(jax.random.PRNGKey(0), Spec(17, 6), statistics, config, **sizes, predict_next=False)
+
     return reference.filled(make)
 
 
@@ -120,7 +124,8 @@ def runs(tmp_path_factory):
             )
     replay = stack(read_batches(setting.directory / "batches"))
     spec = spec_of(replay)
-    states = reference.filled(lambda: teacher_template(setting.experiment.teach.algorithm, spec, 29))
+    template = teacher_template(setting.experiment.teach.algorithm, spec, 29)
+    states = jax.tree.map(lambda x: rng.uniform(0.01, 0.02, x.shape).astype(x.dtype), template)
     pipeline.save_learners(setting.directory / "teachers", setting.experiment.teach, spec, 29, states)
     targets = Targets(np.zeros((29, 24)), np.zeros((29, 24, 12)))
     config = replace(setting.short, student=replace(SMOKE_STUDENT, identity_dim=32))
