@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from bmrl.figures.style import (
     BLACK,
@@ -86,7 +87,7 @@ def plot_space(rows: Sequence[Row], path: Path) -> None:
         axes.set(title=f"{variant}, seed {seed}", xlabel=f"PC 1 ({shares[0]:.0%})", ylabel=f"PC 2 ({shares[1]:.0%})")
     _velocity_bar(figure, grid[-1], norm, colours)
     figure.supxlabel(
-        "dots: logs of train MDPs   at the end of own episodes: diamonds test, squares validation",
+        "dots: logs of train MDPs\nat the end of own episodes: diamonds test, squares validation",
         fontsize=9,
         color="0.35",
     )
@@ -194,6 +195,7 @@ def plot_conditions(points: Sequence[Row], path: Path, xlabel: str) -> None:
             note(axes, number(mean, 3), (1, k), (4, 0), axes.get_yaxis_transform(), ha="left", va="center", color=GREY)
         axes.set_yticks(range(len(conditions)), conditions)
         axes.set_ylim(len(conditions) - 0.5, -0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         axes.set(title=name, xlabel=xlabel)
