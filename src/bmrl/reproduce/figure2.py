@@ -360,8 +360,8 @@ def page(rows: list[Row], out: Path) -> str:
         bound=RETURN,
         near=NEAR,
         verdicts="\n".join(
-            f"| {text} | {found}: {sum(held)} of {len(held)} {cases} | {_verdict(held)} |"
-            for text, found, held, cases in claims(tests, curves)
+            f"| {claim.text} | {claim.found}: {sum(claim.held)} of {len(claim.held)} {claim.cases} | {claim.verdict} |"
+            for claim in claims(tests, curves)
         ),
     )
 
@@ -402,6 +402,11 @@ class Claim(NamedTuple):
     found: str
     held: list[bool]
     cases: str = "seeds"
+
+    @property
+    def verdict(self) -> str:
+        """Whether it held in all cases, in some or in none."""
+        return "holds" if all(self.held) else "holds with a change" if any(self.held) else "does not hold"
 
 
 def claims(tests: Sequence[Row], curves: Sequence[Row]) -> list[Claim]:
@@ -466,10 +471,6 @@ def claims(tests: Sequence[Row], curves: Sequence[Row]) -> list[Claim]:
             )
         )
     return found
-
-
-def _verdict(held: Sequence[bool]) -> str:
-    return "holds" if all(held) else "holds with a change" if any(held) else "does not hold"
 
 
 def _goals_done_well(seeds: Sequence[Sequence[Row]]) -> str:
