@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "types": set(),
     "families": {"errors"},
+    "tabular": set(),
     "runs": {"errors", "types"},
     "data": {"errors", "types", "runs"},
     "parallel": {"errors"},
@@ -34,12 +35,14 @@ ALLOWED: dict[str, set[str]] = {
     "baselines": PHASE_2,
     "collect": PHASE_1 | {"families"},
     "evaluate": BASELINES | {"families"},
-    "figures": STORAGE | {"families"},
+    "figures": STORAGE | {"families", "tabular"},
     "experiments": PHASE_2 | {"collect"},
     "config": PHASE_1,
     "pipeline": PHASE_2 | {"families", "collect", "experiments", "config"},
     "report": PHASE_2 | {"families", "evaluate", "figures", "pipeline"},
-    "reproduce": BASELINES | {"families", "collect", "experiments", "config", "evaluate", "figures", "pipeline"},
+    "reproduce": BASELINES
+    | {"families", "tabular", "collect", "experiments", "config", "evaluate", "figures"}
+    | {"pipeline", "report"},
     "cli": {"errors", "parallel", "experiments", "pipeline", "report", "reproduce"},
     "__init__": set(),  # what it imports, every part imports
     "__main__": {"cli"},

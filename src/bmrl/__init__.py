@@ -9,6 +9,8 @@ for _env_id, _family, _horizon in (
     ("bmrl/PointGoal-v0", "point-goal", 20),
     ("bmrl/HalfCheetahVelocity-v0", "halfcheetah-velocity", 200),
     ("bmrl/HopperVelocity-v0", "hopper-velocity", 1000),
+    ("bmrl/HalfCheetahDynamics-v0", "halfcheetah-dynamics", 200),
+    ("bmrl/HalfCheetahVelocityDynamics-v0", "halfcheetah-velocity-dynamics", 200),
 ):
     gymnasium.register(
         id=_env_id,

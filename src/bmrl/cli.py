@@ -19,7 +19,7 @@ class Run:
     """All stages: collect batches, teach K learners, distil them into one student, test it zero-shot."""
 
     experiment: Annotated[str, tyro.conf.Positional]
-    """point-goal, halfcheetah-velocity or hopper-velocity"""
+    """point-goal, halfcheetah-velocity, hopper-velocity, halfcheetah-dynamics or halfcheetah-velocity-dynamics"""
     out: Path
     """the run directory to make"""
     scale: str = "laptop"
@@ -29,7 +29,8 @@ class Run:
     resume: bool = False
     """go on with the run in OUT"""
     variants: tuple[str, ...] = ("default",)
-    """students to distil: default (our choices), paper (the paper's contexts, f and optimiser)"""
+    """students to distil: default (our choices), paper (the paper's contexts, f and optimiser; not where dynamics
+    vary), reward-only (where dynamics vary: without the next-state head)"""
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Collect:
     """Stage 1 alone: SAC in every train MDP; its replay buffers are the batches."""
 
     experiment: Annotated[str, tyro.conf.Positional]
-    """point-goal, halfcheetah-velocity or hopper-velocity"""
+    """point-goal, halfcheetah-velocity, hopper-velocity, halfcheetah-dynamics or halfcheetah-velocity-dynamics"""
     out: Path
     """the run directory to make"""
     scale: str = "laptop"
@@ -54,6 +55,8 @@ class Teach:
 
     directory: Directory
     """a run directory with batches"""
+    variants: tuple[str, ...] = ("default",)
+    """students that will be distilled from the learners: default (our choices), paper (the paper's learners)"""
     resume: bool = False
     """go on after an interruption"""
 
@@ -65,7 +68,8 @@ class Distill:
     directory: Directory
     """a run directory with batches and teachers"""
     variants: tuple[str, ...] = ("default",)
-    """students to distil: default (our choices), paper (the paper's contexts, f and optimiser)"""
+    """students to distil: default (our choices), paper (the paper's contexts, f and optimiser; not where dynamics
+    vary), reward-only (where dynamics vary: without the next-state head)"""
     resume: bool = False
     """go on after an interruption"""
 
@@ -152,7 +156,7 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Reproduce) -> 
         pipeline.check_place(directory, command.resume)
     else:
         experiment = pipeline.open_run(directory).experiment
-    if isinstance(command, Run | Distill):
+    if isinstance(command, Run | Teach | Distill):
         pipeline.check_variants(experiment, command.variants)
     with pipeline.working_on(directory):
         run = pipeline.start_run(directory, experiment)
@@ -160,8 +164,7 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Reproduce) -> 
         if isinstance(command, Run | Collect):
             pipeline.collect_stage(run)
         if isinstance(command, Run | Teach):
-            pipeline.teach_stage(run, command.resume)
-            pipeline.pooled_stage(run, command.resume)
+            pipeline.phase_1_stages(run, command.variants, command.resume)
         if isinstance(command, Run | Distill):
             for variant in command.variants:
                 pipeline.distill_stage(run, variant, command.resume)

@@ -6,11 +6,11 @@ from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError
 from cattrs.strategies import configure_tagged_union
 
-from bmrl.batch_rl import BCQ, SAC, Cloning
+from bmrl.batch_rl import BCQ, SAC, TD3BC, Cloning
 from bmrl.errors import BmrlError
 
 _converter = Converter(forbid_extra_keys=True)
-configure_tagged_union(SAC | BCQ | Cloning, _converter, tag_name="algorithm")
+configure_tagged_union(SAC | BCQ | TD3BC | Cloning, _converter, tag_name="algorithm")
 
 
 @_converter.register_structure_hook

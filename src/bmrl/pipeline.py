@@ -3,7 +3,7 @@
 DIR/
   config.json            the resolved Experiment
   batches/mdp-000/ ...   what was logged in each train MDP
-  teachers/, pooled/     phase 1's last iterates
+  teachers/VARIANT/      phase 1's last iterates; pooled/VARIANT/ those of the pooled baseline
   students/VARIANT/      phase 2's last iterates
   checkpoints/STAGE/     of unfinished stages
   metrics.csv            stage, step, learner, name, value
@@ -20,12 +20,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from bmrl.batch_rl import BCQ, SAC, Cloning
+from bmrl.batch_rl import BCQ, SAC, TD3BC, Cloning
 from bmrl.batch_rl.base import Targets
 from bmrl.batch_rl.replay import Replay, pool, stack
 from bmrl.batch_rl.teach import TeachConfig, spec_of, teach, teacher_template
@@ -140,27 +140,26 @@ def collect_stage(run: Run) -> None:
         _drop_checkpoints(run, "collect")
 
 
-def teach_stage(run: Run, resume: bool = False) -> None:
-    """Phase 1: a learner for each batch."""
-    _learn(run, "teach", "teachers", run.experiment.teach, resume, pooled=False)
+def teach_stage(run: Run, name: str = "default", resume: bool = False) -> None:
+    """Phase 1: a learner for each batch, of the variant ``name``."""
+    _learn(run, f"teach-{name}", "teachers", name, resume)
 
 
-def pooled_stage(run: Run, resume: bool = False, watch: Watch | None = None) -> None:
-    """The baseline: one learner of all batches."""
-    _learn(run, "pooled", "pooled", run.experiment.pooled, resume, pooled=True, watch=watch)
+def pooled_stage(run: Run, name: str = "default", resume: bool = False, watch: Watch | None = None) -> None:
+    """The baseline: one learner from all batches, as if they were one MDP's, trained as each of phase 1's is."""
+    _learn(run, f"pooled-{name}", "pooled", name, resume, watch)
 
 
-def _learn(
-    run: Run, stage: str, name: str, config: TeachConfig, resume: bool, pooled: bool, watch: Watch | None = None
-) -> None:
-    if is_committed(run.directory / name):
+def _learn(run: Run, stage: str, directory: str, name: str, resume: bool, watch: Watch | None = None) -> None:
+    path, config = run.directory / directory / name, run.experiment.teach[name]
+    if is_committed(path):
         _drop_checkpoints(run, stage)
         return
     replay, seed, seconds = load_replay(run), run.experiment.seed, run.experiment.checkpoint_seconds
-    replay = pool(replay) if pooled else replay
+    replay = pool(replay) if directory == "pooled" else replay
     with _working(run, stage, resume) as checkpoints:
         states = teach(replay, config, seed, checkpoints, run.metrics, stage, seconds, watch)
-        save_learners(run.directory / name, config, spec_of(replay), len(replay.size), states)
+        save_learners(path, config, spec_of(replay), len(replay.size), states)
 
 
 def distill_stage(run: Run, variant: str = "default", resume: bool = False, watch: Watch | None = None) -> None:
@@ -171,12 +170,19 @@ def distill_stage(run: Run, variant: str = "default", resume: bool = False, watc
     if is_committed(path):
         _drop_checkpoints(run, stage)
         return
-    replay, teachers = load_replay(run), load_learners(run.directory / "teachers")
+    replay, teachers = load_replay(run), load_learners(run.directory / "teachers" / run.experiment.learners(variant))
     with _working(run, stage, resume) as checkpoints:
         targets = teacher_targets(teachers.algorithm, teachers.states, replay, seed, config.queries_everywhere)
         bound = getattr(teachers.algorithm, "max_perturbation", 0.0)
         student = distill(replay, targets, bound, config, seed, checkpoints, run.metrics, stage, seconds, watch)
         save_student(path, config, spec_of(replay), targets, bound, student)
+
+
+def phase_1_stages(run: Run, variants: Sequence[str], resume: bool = False) -> None:
+    """The learners that the variants are distilled from, and the pooled baseline of each kind."""
+    for name in dict.fromkeys(run.experiment.learners(variant) for variant in variants):
+        teach_stage(run, name, resume)
+        pooled_stage(run, name, resume)
 
 
 def check_variants(experiment: Experiment, variants: Sequence[str]) -> None:
@@ -214,11 +220,10 @@ def load_replay(run: Run) -> Replay:
 # ---------------------------------------------------------------------- what phases 1 and 2 leave
 
 
-@dataclass(frozen=True)
-class Learners:
+class Learners(NamedTuple):
     """Trained learners: states [K, ...] of one algorithm."""
 
-    algorithm: SAC | BCQ | Cloning
+    algorithm: SAC | BCQ | TD3BC | Cloning
     states: Any
 
 
@@ -248,11 +253,11 @@ def save_student(
     """Write phase 2's result."""
     manifest = {
         "format": "bmrl-student",
-        "version": 2,
+        "version": 3,
         "config": to_json(config),
         "spec": spec._asdict(),
         "learners": len(targets.values),
-        "latent_dim": 0 if targets.latents is None else targets.latents.shape[-1],
+        "latent_dim": None if targets.latents is None else targets.latents.shape[-1],
         "max_correction": max_correction,
     }
     commit_directory(path, lambda directory: save_tree(directory, student), manifest)
@@ -260,7 +265,7 @@ def save_student(
 
 def load_student(path: Path) -> tuple[Student, DistillConfig]:
     """Read phase 2's result, verified."""
-    manifest = _verified(path, "bmrl-student", 2, "distill")
+    manifest = _verified(path, "bmrl-student", 3, "distill")
     config: DistillConfig = from_json(manifest["config"], DistillConfig, str(path))
     spec, latent_dim = Spec(**manifest["spec"]), manifest["latent_dim"]
 

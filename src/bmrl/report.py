@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 
@@ -16,11 +17,12 @@ from bmrl.evaluate.identity import held_out_transitions, relabelling_test
 from bmrl.evaluate.rollout import Episodes, run_episodes
 from bmrl.families import get_family
 from bmrl.families.base import Family, Parameters
+from bmrl.families.velocity import VelocityFamily
 from bmrl.figures.animation import animate
 from bmrl.figures.curves import plot_curves
 from bmrl.figures.identities import plot_identities
 from bmrl.figures.returns import plot_returns
-from bmrl.figures.style import mdp_name, valid_by_mdp
+from bmrl.figures.style import mdp_name, mdp_title, valid_by_mdp
 from bmrl.figures.table import results_table
 from bmrl.figures.trajectories import plot_trajectories
 from bmrl.figures.velocities import TIME_STEPS, plot_velocities
@@ -47,7 +49,7 @@ def evaluate_stage(
     old = read_json(path) if path.exists() else []
     if not isinstance(old, list) or not all(isinstance(row, dict) and row.keys() >= {*KEY, "mdp"} for row in old):
         raise BmrlError(f"{path} is not a list of results: move it away, or restore it from a copy")
-    agents = _agents(run, family, mdps, episodes, context)
+    agents = learned_agents(run, family, mdps, episodes, context)
     rows: list[dict[str, Any]] = []
     results: dict[str, Episodes] = {}
     with Progress("evaluate", len(agents)) as progress:
@@ -66,7 +68,7 @@ def evaluate_stage(
     _draw(run, family, mdps, name, rows, results, agents["tiMe", _first_variant(run)], pictures)
     console = Console()
     console.print(results_table(rows))
-    if not mdp and context == "episode" and len(_taught_mdps(run)) > 1:
+    if not (mdp or family.transitions_vary) and context == "episode" and len(_taught_mdps(run)) > 1:
         tests = _identity_tests(run, family)
         write_json(run.directory / "identity.json", tests)
         for variant, test in tests.items():
@@ -78,8 +80,8 @@ def evaluate_stage(
     console.print(f"results: {path}\nfigures: {pictures}")
 
 
-def _first_variant(run: Run) -> str:
-    variants = committed_names(run.directory / "students")
+def _first_variant(run: Run, kind: str = "students") -> str:
+    variants = committed_names(run.directory / kind)
     return "default" if "default" in variants else variants[0]
 
 
@@ -101,9 +103,9 @@ def _draw(
     plot_returns(rows, references, directory / f"returns-{name}.png")
     plot_identities(results[label], slots, directory / f"identities-{name}.png")
     plot_curves(run.directory / "metrics.csv", directory)
-    velocity = family.name in TIME_STEPS
-    if velocity:
-        plot_velocities(family, label, results[label], slots, directory / f"velocities-{name}.png")
+    robot = family if isinstance(family, VelocityFamily) else None
+    if robot:
+        plot_velocities(robot, label, results[label], slots, directory / f"velocities-{name}.png")
     else:
         plot_trajectories({m: (r, slots) for m, r in results.items()}, directory / f"trajectories-{name}.png")
     # One episode an MDP, with the same agent: its memory is as wide as the test was, so are these episodes.
@@ -114,18 +116,18 @@ def _draw(
     drawn = [slots[i] for i in first]
     animate(
         shown.frames[first],
-        [mdp_name(m) for m in drawn],
+        [mdp_title(m) for m in drawn],
         directory / f"policy-{name}.gif",
-        fps=1 / TIME_STEPS[family.name] if velocity else 5,
+        fps=1 / TIME_STEPS[robot.body.xml] if robot else 5,
         lengths=shown.lengths[first],
-        targets=[m["target_velocity"] for m in drawn] if velocity else None,
+        targets=[float(robot.target_velocity(m)) for m in drawn] if robot else None,
     )
 
 
 def _identity_tests(run: Run, family: Family) -> dict[str, Any]:
     """The relabelling test of every student, on transitions that no training saw."""
     mdps, seed = _taught_mdps(run), TEST_SEED + run.experiment.seed
-    teachers = load_learners(run.directory / "teachers")
+    teachers = load_learners(run.directory / "teachers" / _first_variant(run, "teachers"))
     held_out = held_out_transitions(family, mdps, teachers.algorithm, teachers.states, episodes=10, seed=seed)
     tests = {}
     for variant in committed_names(run.directory / "students"):
@@ -143,10 +145,13 @@ def _identity_tests(run: Run, family: Family) -> dict[str, Any]:
     return tests
 
 
-def _agents(
-    run: Run, family: Family, mdps: Sequence[Parameters], episodes: int, context: str
+def learned_agents(
+    run: Run, family: Family, mdps: Sequence[Parameters], episodes: int, context: str = "episode"
 ) -> dict[tuple[str, str], Agent]:
-    """Every policy to test, by (method, variant)."""
+    """Every policy that the run has learned, by (method, variant); learners by the name of their algorithm.
+
+    Raises BmrlError if the run has no students.
+    """
     agents: dict[tuple[str, str], Agent] = {}
     slots = [m for m in mdps for _ in range(episodes)]
     variants = committed_names(run.directory / "students")
@@ -155,13 +160,14 @@ def _agents(
     for variant in variants:
         student, config = load_student(run.directory / "students" / variant)
         agents["tiMe", variant] = student_agent(student, config.context, context, slots)
-    teachers, pooled = load_learners(run.directory / "teachers"), load_learners(run.directory / "pooled")
-    if taught := _taught_mdps(run):
-        which = nearest(mdps, taught, family)
-        name = type(teachers.algorithm).__name__
-        agents["nearest teacher", name] = learner_agent(teachers.algorithm, teachers.states, which, episodes)
-    zeros = np.zeros(len(mdps), int)
-    agents["pooled", type(pooled.algorithm).__name__] = learner_agent(pooled.algorithm, pooled.states, zeros, episodes)
+    first = np.zeros(len(mdps), int)
+    taught = _taught_mdps(run)
+    for method, kind in (("nearest teacher", "teachers"), ("pooled", "pooled")):
+        for name in committed_names(run.directory / kind):
+            algorithm, states = load_learners(run.directory / kind / name)
+            if kind == "pooled" or taught:
+                which = first if kind == "pooled" else nearest(mdps, taught, family)
+                agents[method, type(algorithm).__name__] = learner_agent(algorithm, states, which, episodes)
     return agents
 
 
@@ -175,14 +181,13 @@ def _add_value_estimates(
     run: Run, family: Family, mdps: Sequence[Parameters], episodes: int, rows: list[dict[str, Any]]
 ) -> None:
     """To the pooled baseline's rows: what it believes of initial state-actions, and what it earns."""
-    pooled = load_learners(run.directory / "pooled")
-    if isinstance(pooled.algorithm, SAC):
-        import jax
-
-        state = jax.tree.map(lambda x: x[0], pooled.states)
-        values = soft_values(family, mdps, pooled.algorithm, state, episodes, run.experiment.seed)
-        for row, value in zip((r for r in rows if r["method"] == "pooled"), values, strict=True):
-            row |= value
+    for name in committed_names(run.directory / "pooled"):
+        algorithm, states = load_learners(run.directory / "pooled" / name)
+        if isinstance(algorithm, SAC):
+            state = jax.tree.map(lambda x: x[0], states)
+            values = soft_values(family, mdps, algorithm, state, episodes, run.experiment.seed)
+            for row, value in zip((r for r in rows if r["method"] == "pooled"), values, strict=True):
+                row |= value
 
 
 def parse_mdp(family: Family, words: Sequence[str]) -> Parameters:

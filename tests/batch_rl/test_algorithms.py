@@ -7,7 +7,7 @@ from batch_rl import toys
 from networks import reference
 
 from bmrl import parallel
-from bmrl.batch_rl import SAC
+from bmrl.batch_rl import SAC, TD3BC
 from bmrl.batch_rl.teach import TeachConfig, teach
 from bmrl.runs.checkpoint import latest_checkpoint
 from bmrl.runs.metrics import Metrics, read_metrics
@@ -148,6 +148,10 @@ def test_the_targets_are_those_of_the_networks(algorithm, learners, offers):
                 assert one.values[i] == pytest.approx(min(values), rel=1e-4, abs=1e-5)
                 continue
             assert one.values[i] == pytest.approx(values[0], rel=1e-4, abs=1e-5)
+            if isinstance(algorithm, TD3BC):
+                action = np.tanh(reference.mlp(state.actor, row))
+                np.testing.assert_allclose(one.candidates[i], action, rtol=1e-4, atol=1e-5)
+                continue
             candidate = np.tanh(reference.mlp(state.generator.decoder, [*row, *one.latents[i]]))
             np.testing.assert_allclose(one.candidates[i], candidate, rtol=1e-4, atol=1e-5)
             # The correction is that of the candidate, not of the logged action.
@@ -155,6 +159,8 @@ def test_the_targets_are_those_of_the_networks(algorithm, learners, offers):
             np.testing.assert_allclose(one.corrections[i], corrected, rtol=1e-3, atol=1e-5)
     if isinstance(algorithm, SAC):
         assert targets.latents is targets.candidates is targets.corrections is None
+    elif isinstance(algorithm, TD3BC):
+        assert targets.latents.shape == (len(PROBES), 18, 0) and targets.corrections is None
     else:
         assert targets.latents.shape == (len(PROBES), 18, 4)
         assert np.abs(targets.latents).max() <= 0.5

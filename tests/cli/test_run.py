@@ -56,7 +56,7 @@ def manifests(directory: Path) -> dict[str, str]:
 def test_a_run_leaves_what_it_promises(run: Path) -> None:
     assert json.loads((run / "config.json").read_text())["family"] == "point-goal"
     assert len(list((run / "batches").iterdir())) == 3
-    for path in ("teachers", "pooled", "students/default", "students/paper"):
+    for path in ("teachers/default", "pooled/default", "students/default", "students/paper"):
         assert (run / path / "manifest.json").is_file()
     assert not (run / "checkpoints").exists() or not list((run / "checkpoints").iterdir())
     rows = json.loads((run / "results.json").read_text())
@@ -77,7 +77,7 @@ def test_a_run_leaves_what_it_promises(run: Path) -> None:
     assert 0 <= identity["default"]["identity_worst"] <= identity["default"]["identity_mean"] <= 1
     header = (run / "metrics.csv").read_text().splitlines()
     stages = {line.split(",")[0] for line in header[1:]}
-    assert {"collect", "teach", "pooled", "distill-default", "distill-paper"} <= stages
+    assert {"collect", "teach-default", "pooled-default", "distill-default", "distill-paper"} <= stages
     pictures = {path.name for path in (run / "figures").iterdir()}
     assert {"returns-test.png", "trajectories-test.png", "identities-test.png", "policy-test.gif"} <= pictures
     for picture in (run / "figures").iterdir():
@@ -112,7 +112,7 @@ def test_killed_in_every_stage_the_run_ends_as_if_undisturbed(run: Path, tmp_pat
     directory = tmp_path / "killed"
     words = [*SMOKE, "--out", str(directory), "--resume"]
     killed = []
-    for stage in ("collect", "teach", "pooled", "distill-default", "distill-paper", "evaluate"):
+    for stage in ("collect", "teach-default", "pooled-default", "distill-default", "distill-paper", "evaluate"):
         process = subprocess.Popen([*BMRL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             while process.poll() is None:

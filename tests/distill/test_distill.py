@@ -74,18 +74,18 @@ def test_the_student_knows_each_teacher_by_its_context(student):
 
 
 def test_the_student_has_the_heads_that_targets_and_configuration_ask_for(replay):
-    def start(targets, predict_next):
+    def start(targets, bound, predict_next):
         config = dataclasses.replace(toy.CONFIG, predict_next=predict_next)
         statistics = train_statistics(replay, targets)
-        return jax.eval_shape(
-            lambda: initial_state(jax.random.PRNGKey(0), replay, targets, statistics, toy.MAX_CORRECTION, config)
-        )
+        return jax.eval_shape(lambda: initial_state(jax.random.PRNGKey(0), replay, targets, statistics, bound, config))
 
     targets = toy.targets(replay)
+    deterministic = targets._replace(latents=targets.latents[..., :0], corrections=None)
     for predict_next in (False, True):
         for state, heads in (
-            (start(targets, predict_next), {"candidate", "correction"}),
-            (start(Targets(targets.values), predict_next), set()),
+            (start(targets, toy.MAX_CORRECTION, predict_next), {"candidate", "correction"}),
+            (start(deterministic, 0.0, predict_next), {"candidate"}),
+            (start(Targets(targets.values), 0.0, predict_next), set()),
         ):
             student, change = state.student, {"next_observation"} if predict_next else set()
             assert {head for head in ("candidate", "correction") if getattr(student, head) is not None} == heads

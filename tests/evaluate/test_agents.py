@@ -10,11 +10,14 @@ import pytest
 from networks import reference
 
 from bmrl.batch_rl.bcq import clipped_latents
+from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.student import Statistics, Student, StudentConfig
-from bmrl.evaluate.agents import CANDIDATES, RANDOM_SHOOTING, select_action
+from bmrl.evaluate import agents
+from bmrl.evaluate.agents import CANDIDATES, RANDOM_SHOOTING, StudentAgent, random_shooting, select_action
+from bmrl.evaluate.cem import CEM
 from bmrl.networks import Normaliser
 from bmrl.networks.set_encoder import Evidence
-from bmrl.types import Spec
+from bmrl.types import Spec, Transition
 
 SPEC, MDPS, MAX_CORRECTION, KEY = Spec(2, 1), 3, 0.3, jax.random.PRNGKey(4)
 CONFIG = StudentConfig(3, True, (6,), (5,), 4, (3,), (6, 5), (6,), (6,))
@@ -30,7 +33,8 @@ def student_of(posterior, latent_dim):
 
     def make():
         key, sizes = jax.random.PRNGKey(0), {"mdps": MDPS, "latent_dim": latent_dim}
-        return Student(key, SPEC, statistics, config, **sizes, max_correction=MAX_CORRECTION, predict_next=False)
+        bound = MAX_CORRECTION if latent_dim else 0.0
+        return Student(key, SPEC, statistics, config, **sizes, max_correction=bound, predict_next=False)
 
     student = eqx.tree_at(lambda x: x.statistics, reference.filled(make), statistics)
     if not posterior:
@@ -46,7 +50,7 @@ def test_candidates_are_proposed_for_drawn_mdps_and_chosen_under_the_mean_identi
     evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
     mdp_key, latent_key = jax.random.split(KEY)
     drawn = np.asarray(jax.random.categorical(mdp_key, EVIDENCE, shape=(CANDIDATES, 4)))
-    z = np.asarray(clipped_latents(latent_key, (CANDIDATES, 4), 1))
+    z = np.asarray(clipped_latents(latent_key, (CANDIDATES, 4, 2)))
     if posterior:
         assert set(drawn[:, 0]) == {0}
         assert set(drawn[:, 1]) == {1, 2}
@@ -71,12 +75,62 @@ def test_candidates_are_proposed_for_drawn_mdps_and_chosen_under_the_mean_identi
     np.testing.assert_allclose(select_action(student, evidence, OBSERVATIONS, KEY), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_with_a_value_alone_the_best_of_many_uniform_actions_is_taken():
+def test_a_deterministic_learner_s_actions_are_the_candidates():
     student = student_of(True, latent_dim=0)
+    assert student.correction is None
+    sure = Evidence(jnp.asarray(EVIDENCE[:1]), jnp.asarray(SIZES[:1]))  # one MDP: all candidates are the same
+    s = reference.normalise(student.statistics.observations, OBSERVATIONS[0])
+    expected = np.tanh(reference.conditioned_mlp(student.candidate, s, np.asarray(student.encoder.embeddings)[0]))
+    np.testing.assert_allclose(select_action(student, sure, OBSERVATIONS[:1], KEY)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("select", "latent_dim"), [(select_action, None), (random_shooting, 2)])
+def test_with_a_value_alone_or_asked_to_the_best_of_many_uniform_actions_is_taken(select, latent_dim):
+    student = student_of(True, latent_dim)
     evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
     actions = np.asarray(jax.random.uniform(KEY, (RANDOM_SHOOTING, 4, 1), minval=-1.0, maxval=1.0))
     identities = np.asarray(student.encoder.identity(evidence))
-    for i, found in enumerate(select_action(student, evidence, OBSERVATIONS, KEY)):
+    for i, found in enumerate(select(student, evidence, OBSERVATIONS, KEY)):
         s = reference.normalise(student.statistics.observations, OBSERVATIONS[i])
         values = [reference.conditioned_mlp(student.value, [*s, *a[i]], identities[i])[0] for a in actions]
         np.testing.assert_array_equal(found, actions[int(np.argmax(values)), i])
+
+
+def test_cem_beats_random_shooting_in_every_state_whatever_stands_beside_it():
+    student, cem = student_of(True, latent_dim=2), reference.jit(CEM())
+    evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
+    actions = cem(student, evidence, OBSERVATIONS, KEY)
+    shot = random_shooting(student, evidence, OBSERVATIONS, KEY)
+    identities = student.encoder.identity(evidence)
+    assert (student.values(OBSERVATIONS, actions, identities) >= student.values(OBSERVATIONS, shot, identities)).all()
+    first = cem(student, jax.tree.map(lambda x: x[:2], evidence), OBSERVATIONS[:2], KEY)
+    np.testing.assert_allclose(first, actions[:2], atol=1e-5)
+    assert (np.asarray(cem(student, evidence, OBSERVATIONS, jax.random.PRNGKey(5))) != np.asarray(actions)).any()
+
+
+@pytest.mark.parametrize("select", [select_action, random_shooting, CEM(20, 4, 2)], ids=["G-xi", "shooting", "CEM"])
+def test_an_agent_chooses_as_it_is_told_under_the_evidence_of_its_own_episodes(select):
+    student, context = student_of(True, latent_dim=2), ContextConfig(2)
+    agent = StudentAgent(student, context, select=select)
+    rng, memory, total = np.random.default_rng(0), agent.start(4), np.zeros((4, MDPS))
+    for _ in range(3):
+        s, a, r, s_next = (rng.normal(size=(4, *d)).astype(np.float32) for d in ((2,), (1,), (), (2,)))
+        transition = Transition(s, a, r, s_next, np.zeros(4, bool))
+        total += np.asarray(student.encoder.observe(transition))
+        memory = agent.observe(memory, transition)
+    evidence = Evidence(jnp.asarray(total * 2 / 3, jnp.float32), jnp.full(4, 2.0))  # three, counted as two
+    action = agent.act(memory, OBSERVATIONS, KEY)
+    np.testing.assert_allclose(action, select(student, evidence, OBSERVATIONS, KEY), atol=1e-4)
+    assert action.shape == (4, 1)
+    assert (np.abs(action) <= 1).all()
+    compiled = agents._student_act._cache_size()
+    StudentAgent(student, context, select=dataclasses.replace(select) if isinstance(select, CEM) else select).act(
+        memory, OBSERVATIONS, KEY
+    )
+    assert agents._student_act._cache_size() == compiled
+
+    identities = np.asarray(student.encoder.identity(evidence))
+    for i, found in enumerate(agent.values(memory, OBSERVATIONS, action)):
+        s = reference.normalise(student.statistics.observations, OBSERVATIONS[i])
+        expected = reference.conditioned_mlp(student.value, [*s, *action[i]], identities[i])[0]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

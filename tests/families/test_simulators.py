@@ -93,7 +93,7 @@ def test_slots_depend_neither_on_each_other_nor_on_threads(family):
     trajectories = roll(many, actions)
     assert_same(trajectories, roll(threaded, actions))
     assert_same({name: array[:, :1] for name, array in trajectories.items()}, roll(alone, actions[:, :1]))
-    if family is not HALF_CHEETAH_VELOCITY:  # episodes ended, so start states of later episodes were compared too
+    if family.horizon <= 130 or family is HOPPER_VELOCITY:  # later episodes began, and were compared too
         assert (trajectories["terminations"] | trajectories["truncations"]).any(axis=0).all()
 
 

@@ -17,7 +17,7 @@ from bmrl.figures.animation import animate
 from bmrl.figures.curves import plot_curves, tabulate
 from bmrl.figures.identities import plot_identities, principal_components
 from bmrl.figures.returns import plot_returns
-from bmrl.figures.style import COLOURS, mdp_name, method_colour, method_names, number, valid_by_mdp
+from bmrl.figures.style import COLOURS, mdp_name, mdp_title, method_colour, method_names, number, valid_by_mdp
 from bmrl.figures.table import results_table
 from bmrl.figures.trajectories import plot_trajectories
 from bmrl.figures.velocities import TIME_STEPS, mean_of_running, plot_velocities, smooth
@@ -97,6 +97,9 @@ def dots(axes):
 
 def test_names():
     assert mdp_name({"target_velocity": 0.475}) == "target velocity 0.475 m/s"
+    physics = {"target_velocity": 1.28, "mass": 0.88, "friction": 2.5, "damping": 1.42}
+    assert mdp_name(physics) == "target velocity 1.28 m/s, mass 0.88×, friction 2.5×, damping 1.42×"
+    assert mdp_title(physics) == "target velocity 1.28 m/s,\nmass 0.88×, friction 2.5×,\ndamping 1.42×"
     assert mdp_name({"goal_angle": math.pi / 2}) == "goal angle 90°"
     assert mdp_name({"body_mass": 2.0, "goal_angle": 0.0}) == "body mass 2, goal angle 0°"
     assert [number(x) for x in (-51.96, 1234.5, 0.5, 0.0)] == ["−52", "1234", "0.5", "0"]
@@ -284,7 +287,7 @@ def test_time_steps_are_the_simulators(family):
     simulator.reset()
     before = simulator.state()["physics"][0, 0]
     simulator.step(np.zeros((1, family.action_dim)))
-    assert simulator.state()["physics"][0, 0] - before == pytest.approx(TIME_STEPS[family.name])
+    assert simulator.state()["physics"][0, 0] - before == pytest.approx(TIME_STEPS[family.body.xml])
 
 
 def test_smooth_is_a_centred_moving_average():

@@ -193,11 +193,11 @@ def train_contextual_sac(
     if config.sac.batch_size % config.queries:
         raise BmrlError(f"{stage}: {config.queries} queries a context do not divide {config.sac.batch_size}")
     reward_key, init_key, train_key = jax.random.split(parallel.learner_keys(seed, stage, 1)[0], 3)
-    observations, inputs, rewards = data_statistics(replay)
+    observations, inputs, _ = data_statistics(replay)
     spec, replay = spec_of(replay), jax.tree.map(jnp.asarray, replay)
     reward_model = None
     if config.context.relabel:
-        reward_model, _ = fit_reward_model(replay, inputs, rewards, spec, config.reward_model, reward_key)
+        reward_model, _ = fit_reward_model(replay, inputs, spec, config.reward_model, reward_key)
 
     state, step = config.init(init_key, spec, observations, inputs), 0
     if found := latest_checkpoint(checkpoints, state):

@@ -96,7 +96,7 @@ class BCQ:
         generator, generator_optimiser = gradient_step(self._adam, grad, state.generator_optimiser, state.generator)
 
         # [candidates, n, ...]: every next state with its own candidate actions
-        z = clipped_latents(target_key, (self.candidates, len(s)), batch.actions.shape[-1])
+        z = clipped_latents(target_key, (self.candidates, len(s), latent_dim(batch.actions.shape[-1])))
         s_repeated = jnp.broadcast_to(s_next, (self.candidates, *s_next.shape))
         next_actions = perturb(
             state.target_perturbation, s_repeated, generator.decode(s_repeated, z), self.max_perturbation
@@ -111,7 +111,7 @@ class BCQ:
         (critics_loss, q), grad = jax.value_and_grad(critics_loss_fn, has_aux=True)(state.critics, s, batch.actions, y)
         critics, critics_optimiser = gradient_step(self._adam, grad, state.critics_optimiser, state.critics)
 
-        z = clipped_latents(perturbation_key, (len(s),), batch.actions.shape[-1])
+        z = clipped_latents(perturbation_key, (len(s), latent_dim(batch.actions.shape[-1])))
         candidates = jax.lax.stop_gradient(generator.decode(s, z))
         perturbation_loss, grad = jax.value_and_grad(perturbation_loss_fn)(
             state.perturbation, critics, s, candidates, self.max_perturbation
@@ -141,7 +141,7 @@ class BCQ:
         """The best of the perturbed candidates by the first critic."""
         s = state.normaliser(observations)
         s = jnp.broadcast_to(s, (self.candidates, *s.shape))
-        z = clipped_latents(key, s.shape[:-1], state.perturbation.biases[-1].shape[-1])
+        z = clipped_latents(key, (*s.shape[:-1], latent_dim(state.perturbation.biases[-1].shape[-1])))
         actions = perturb(state.perturbation, s, state.generator.decode(s, z), self.max_perturbation)
         best = state.critics(s, actions)[0].argmax(0)
         return jnp.take_along_axis(actions, best[None, ..., None], axis=0)[0]
@@ -149,7 +149,7 @@ class BCQ:
     def targets(self, state: BCQState, observations: Array, actions: Array, key: Array) -> Targets:
         """Value of the logged action by the first critic; candidate and correction for one latent a transition."""
         s = state.normaliser(observations)
-        z = clipped_latents(key, s.shape[:-1], actions.shape[-1])
+        z = clipped_latents(key, (*s.shape[:-1], latent_dim(actions.shape[-1])))
         candidates = state.generator.decode(s, z)
         corrections = correction(state.perturbation, s, candidates, self.max_perturbation)
         return Targets(state.critics(s, actions)[0], z, candidates, corrections)
@@ -163,9 +163,9 @@ def latent_dim(action_dim: int) -> int:
     return 2 * action_dim
 
 
-def clipped_latents(key: Array, shape: tuple[int, ...], action_dim: int) -> Float[Array, "*n latent"]:
+def clipped_latents(key: Array, shape: tuple[int, ...]) -> Float[Array, "*n latent"]:
     """Latents as the generator is sampled with: a standard normal clipped to +-0.5."""
-    return jnp.clip(jax.random.normal(key, (*shape, latent_dim(action_dim))), -LATENT_CLIP, LATENT_CLIP)
+    return jnp.clip(jax.random.normal(key, shape), -LATENT_CLIP, LATENT_CLIP)
 
 
 def correction(perturbation: MLP, s: Array, actions: Array, max_perturbation: float) -> Float[Array, "*n action"]:

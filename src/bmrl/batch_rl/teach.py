@@ -16,6 +16,7 @@ from bmrl.batch_rl.bcq import BCQ
 from bmrl.batch_rl.cloning import Cloning
 from bmrl.batch_rl.replay import Replay
 from bmrl.batch_rl.sac import SAC
+from bmrl.batch_rl.td3_bc import TD3BC
 from bmrl.errors import BmrlError
 from bmrl.networks import Normaliser
 from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
@@ -28,7 +29,7 @@ from bmrl.types import Spec, Watch
 class TeachConfig:
     """Which algorithm learns from each batch, and for how long."""
 
-    algorithm: SAC | BCQ | Cloning
+    algorithm: SAC | BCQ | TD3BC | Cloning
     updates: int  # gradient steps of each learner
 
 

@@ -87,7 +87,7 @@ def teacher_targets(algorithm: Algorithm, states: Any, replay: Replay, seed: int
             return algorithm.targets(state, batch.observations, batch.actions, jax.random.fold_in(key, i))
 
         chunks = jax.lax.map(one, (index, jnp.arange(count)))
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(replay.rewards)], chunks)
+        return jax.tree.map(lambda x: x.reshape(count * chunk, *x.shape[2:])[: len(replay.rewards)], chunks)
 
     learners = len(replay.size)
     keys = np.asarray(parallel.learner_keys(seed, "targets", learners))
@@ -150,9 +150,12 @@ def losses(student: Student, batch: Minibatch) -> dict[str, Array]:
 
     terms = {"value": mean(((student.values(s, a, m) - batch.targets.values) / statistics.values.scale[0]) ** 2)}
     if student.candidate is not None:
-        z, candidates = batch.targets.latents, batch.targets.candidates
-        terms["candidate"] = mean((student.candidates(s, z, proposer) - candidates) ** 2)
-        terms["correction"] = mean((student.corrections(s, candidates, proposer) - batch.targets.corrections) ** 2)
+        proposals = student.candidates(s, batch.targets.latents, proposer)
+        terms["candidate"] = mean((proposals - batch.targets.candidates) ** 2)
+    if student.correction is not None:
+        terms["correction"] = mean(
+            (student.corrections(s, batch.targets.candidates, proposer) - batch.targets.corrections) ** 2
+        )
     if encoder.embeddings is not None:
         terms["mdp"] = optax.softmax_cross_entropy_with_integer_labels(evidence.total, batch.mdp).mean()
     predicted = student.predictions(s, a, m)
@@ -250,7 +253,7 @@ def distill(
     if config.context.relabel:
         metrics.truncate("reward-model", 0)
         reward_model, loss = fit_reward_model(
-            replay, statistics.context, statistics.rewards, spec_of(replay), config.reward_model, reward_key
+            replay, statistics.context, spec_of(replay), config.reward_model, reward_key
         )
         metrics.log("reward-model", config.reward_model.updates, {"reward_loss": float(loss)})
 
@@ -280,7 +283,7 @@ def initial_state(
     key: Array, replay: Replay, targets: Targets, statistics: Statistics, max_correction: float, config: DistillConfig
 ) -> DistillState:
     """A fresh student with the heads that the targets ask for."""
-    latent_dim = 0 if targets.latents is None else targets.latents.shape[-1]
+    latent_dim = None if targets.latents is None else targets.latents.shape[-1]
     student = Student(
         key,
         spec_of(replay),
@@ -291,7 +294,9 @@ def initial_state(
         max_correction=max_correction,
         predict_next=config.predict_next,
     )
-    names = ["value", *(["candidate", "correction"] if latent_dim else []), "reward"]
+    names = ["value", "reward"]
+    names += ["candidate"] if student.candidate else []
+    names += ["correction"] if student.correction else []
     names += ["mdp"] if config.student.posterior else []
     names += ["next_observation"] if config.predict_next else []
     return DistillState(student, _optimiser(config).init(student), {name: jnp.zeros(()) for name in names})

@@ -1,4 +1,4 @@
-"""A learned model of every MDP's reward, which relabels one MDP's transitions as another's."""
+"""A learned model of what every MDP pays and does, which relabels one MDP's transitions as another's."""
 
 import functools
 from dataclasses import dataclass
@@ -25,55 +25,64 @@ class RewardModelConfig:
     updates: int = 10_000
     batch_size: int = 512
     learning_rate: float = 1e-3  # decays to zero along a cosine
+    next_observations: bool = False  # s' as well, from (s, a) alone: for MDPs that differ in their transitions
 
 
 class RewardModel(eqx.Module):
-    """r^(s, a, s'; MDP k)."""
+    """r^(s, a, s'; MDP k); where MDPs differ in their transitions, (r^, s'^)(s, a; MDP k)."""
 
-    inputs: Normaliser
-    rewards: Normaliser
+    inputs: Normaliser  # of [s, a, r, s' - s]
     embeddings: Float[Array, "mdps embedding"]
     network: MLP
+    next_observations: bool = eqx.field(static=True)
 
-    def __init__(
-        self, key: Array, spec: Spec, inputs: Normaliser, rewards: Normaliser, mdps: int, config: RewardModelConfig
-    ):
+    def __init__(self, key: Array, spec: Spec, inputs: Normaliser, mdps: int, config: RewardModelConfig):
         embedding_key, network_key = jax.random.split(key)
-        self.inputs, self.rewards = inputs, rewards
+        self.inputs, self.next_observations = inputs, config.next_observations
         self.embeddings = 0.1 * jax.random.normal(embedding_key, (mdps, config.embedding_dim))
-        size = 2 * spec.observation_dim + spec.action_dim + config.embedding_dim
-        self.network = MLP(network_key, size, config.hidden, 1)
+        known, change = spec.observation_dim + spec.action_dim, spec.observation_dim
+        known, outputs = (known, 1 + change) if self.next_observations else (known + change, 1)
+        self.network = MLP(network_key, known + config.embedding_dim, config.hidden, outputs)
 
-    def __call__(self, transitions: Transition, mdp: Int[Array, "*n"]) -> Float[Array, "*n"]:
-        """The reward that MDP ``mdp`` pays for (s, a, s'); the transitions' own reward is not read."""
-        blind = transitions._replace(rewards=jnp.zeros_like(transitions.rewards))
-        x = self.inputs(context_inputs(blind))
-        reward_column = transitions.observations.shape[-1] + transitions.actions.shape[-1]
-        x = jnp.delete(x, reward_column, axis=-1)
-        x = jnp.concatenate([x, self.embeddings[mdp]], axis=-1)
-        return self.rewards.inverse(self.network(x))[..., 0]
+    def split(self, transitions: Transition) -> tuple[Float[Array, "*n known"], Float[Array, "*n outputs"]]:
+        """Transitions, normalised: what the model is told of them, and what it predicts."""
+        x = self.inputs(context_inputs(transitions))
+        reward = transitions.observations.shape[-1] + transitions.actions.shape[-1]
+        if self.next_observations:
+            return x[..., :reward], x[..., reward:]
+        return jnp.delete(x, reward, axis=-1), x[..., reward : reward + 1]
+
+    def __call__(self, known: Float[Array, "*n known"], mdp: Int[Array, "*n"]) -> Float[Array, "*n outputs"]:
+        """What MDP ``mdp`` makes of it: the normalised reward, and the normalised s' - s if that is predicted."""
+        return self.network(jnp.concatenate([known, self.embeddings[mdp]], axis=-1))
 
     def relabel(self, transitions: Transition, source: Int[Array, "*n"], target: Int[Array, "*n"]) -> Transition:
-        """Transitions of MDP ``source`` with the reward that ``target`` would have paid.
+        """Transitions of MDP ``source`` with the reward, and the s', that ``target`` would have given.
 
-        The model's residual in the source is kept, so that relabelled rewards are as noisy as logged ones.
+        The model's residual in the source is kept, so that what is relabelled is as noisy as what was logged.
         """
-        change = self(transitions, target) - self(transitions, source)
-        return transitions._replace(rewards=transitions.rewards + change)
+        known, _ = self.split(transitions)
+        change = self(known, target) - self(known, source)
+        reward = transitions.observations.shape[-1] + transitions.actions.shape[-1]
+        change = change * self.inputs.scale[reward : reward + change.shape[-1]]
+        relabelled = transitions._replace(rewards=transitions.rewards + change[..., 0])
+        if not self.next_observations:
+            return relabelled
+        return relabelled._replace(next_observations=transitions.next_observations + change[..., 1:])
 
 
 def reward_loss_fn(model: RewardModel, batch: Transition, mdp: Int[Array, " n"]) -> Array:
-    """Mean squared error in units of the rewards' variance."""
-    scale = jax.lax.stop_gradient(model.rewards.scale)  # a trained one would only shrink the loss
-    return (((model(batch, mdp) - batch.rewards) / scale) ** 2).mean()
+    """Mean squared error in units of the outputs' variances."""
+    known, outputs = model.split(batch)
+    return ((model(known, mdp) - outputs) ** 2).mean()
 
 
 def fit_reward_model(
-    replay: Replay, inputs: Normaliser, rewards: Normaliser, spec: Spec, config: RewardModelConfig, key: Array
+    replay: Replay, inputs: Normaliser, spec: Spec, config: RewardModelConfig, key: Array
 ) -> tuple[RewardModel, Float[Array, ""]]:
     """Train the model on K batches [K, ...], each MDP with the same weight; with it, its mean loss at the end."""
     init_key, train_key = jax.random.split(key)
-    model = RewardModel(init_key, spec, inputs, rewards, len(replay.size), config)
+    model = RewardModel(init_key, spec, inputs, len(replay.size), config)
     return _fit_program(config)(model, replay, train_key)
 
 

@@ -47,8 +47,8 @@ class Student(eqx.Module):
     auxiliary: MLP  # E(s, a)
     prediction: MLP  # P(E, m) -> r, s' - s (the latter only if asked for)
     value: ConditionedMLP  # Q_S(s, a, m)
-    candidate: ConditionedMLP | None  # G_S(s, z, m)
-    correction: ConditionedMLP | None  # xi_S(s, a, m)
+    candidate: ConditionedMLP | None  # G_S(s, z, m), if the learners have candidates; z may have no components
+    correction: ConditionedMLP | None  # xi_S(s, a, m), if the learners correct them
     max_correction: float = eqx.field(static=True)
 
     def __init__(
@@ -59,7 +59,7 @@ class Student(eqx.Module):
         config: StudentConfig,
         *,
         mdps: int,
-        latent_dim: int,
+        latent_dim: int | None,
         max_correction: float,
         predict_next: bool,
     ):
@@ -72,9 +72,23 @@ class Student(eqx.Module):
         self.auxiliary = MLP(e, s + a, config.auxiliary_hidden, config.auxiliary_dim)
         self.prediction = MLP(p, config.auxiliary_dim + m, config.prediction_hidden, 1 + (s if predict_next else 0))
         self.value = ConditionedMLP(q, s + a, m, config.value_hidden, 1)
-        self.candidate = ConditionedMLP(g, s + latent_dim, m, config.candidate_hidden, a) if latent_dim else None
-        self.correction = ConditionedMLP(xi, s + a, m, config.correction_hidden, a) if latent_dim else None
+        self.candidate = self.correction = None
+        if latent_dim is not None:
+            self.candidate = ConditionedMLP(g, s + latent_dim, m, config.candidate_hidden, a)
+        if max_correction > 0:
+            self.correction = ConditionedMLP(xi, s + a, m, config.correction_hidden, a)
         self.max_correction = max_correction
+
+    @property
+    def latent_dim(self) -> int:
+        """d_z of G_S, which must be there."""
+        assert self.candidate is not None
+        return self.candidate.network.weights[0].shape[0] - len(self.statistics.observations.mean)
+
+    @property
+    def action_dim(self) -> int:
+        """d_a."""
+        return self.value.network.weights[0].shape[0] - self.statistics.observations.mean.shape[0]
 
     def _join(self, observations: Array, second: Array) -> Array:
         return jnp.concatenate([self.statistics.observations(observations), second], axis=-1)
@@ -90,7 +104,8 @@ class Student(eqx.Module):
 
     def corrections(self, observations: Array, actions: Array, identity: Array) -> Float[Array, "*n action"]:
         """xi_S(s, a, m)."""
-        assert self.correction is not None
+        if self.correction is None:
+            return jnp.zeros_like(actions)
         return self.max_correction * jnp.tanh(self.correction(self._join(observations, actions), identity))
 
     def predictions(self, observations: Array, actions: Array, identity: Array) -> Float[Array, "*n outputs"]:

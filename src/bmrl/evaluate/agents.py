@@ -1,7 +1,8 @@
 """What is tested: policies with a memory, acting in n MDPs in lockstep."""
 
 import functools
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,41 @@ class Agent(Protocol):
         """The inferred identities [n, d_m], for figures."""
 
 
+Selector: TypeAlias = Callable[[Student, Evidence, Array, Array], Float[Array, "n action"]]
+"""How a student chooses: actions for (student, evidence [n, ...], observations [n, d_s], key); pure and hashable."""
+
+
+def select_action(student: Student, evidence: Evidence, observations: Array, key: Array) -> Float[Array, "n action"]:
+    """BCQ's procedure with the super networks (section 4.1), or random shooting if there is only a value (5.1).
+
+    Each candidate is proposed for a train MDP drawn from the posterior: at the mean of two MDPs' embeddings G_S would
+    propose the mean of two gaits, which is none. Q_S, under the mean identity, chooses. Before any evidence all
+    have the zero identity.
+    """
+    if student.candidate is None:
+        return random_shooting(student, evidence, observations, key)
+    s = jnp.broadcast_to(observations, (CANDIDATES, *observations.shape))
+    mdp_key, latent_key = jax.random.split(key)
+    proposers = student.encoder.sample(mdp_key, evidence, CANDIDATES)
+    z = clipped_latents(latent_key, (*s.shape[:-1], student.latent_dim))
+    actions = student.candidates(s, z, proposers)
+    actions = jnp.clip(actions + student.corrections(s, actions, proposers), -1.0, 1.0)
+    return _best(student, evidence, s, actions)
+
+
+def random_shooting(student: Student, evidence: Evidence, observations: Array, key: Array) -> Float[Array, "n action"]:
+    """The best of many uniform actions by Q_S (section 5.1)."""
+    s = jnp.broadcast_to(observations, (RANDOM_SHOOTING, *observations.shape))
+    actions = jax.random.uniform(key, (*s.shape[:-1], student.action_dim), minval=-1.0, maxval=1.0)
+    return _best(student, evidence, s, actions)
+
+
+def _best(student: Student, evidence: Evidence, s: Array, actions: Array) -> Array:
+    """The action with the highest Q_S of [candidates, n, d_a]."""
+    best = student.values(s, actions, student.encoder.identity(evidence)).argmax(0)
+    return jnp.take_along_axis(actions, best[None, :, None], axis=0)[0]
+
+
 class ContextMemory(NamedTuple):
     """The evidence about each episode's MDP, and the latest pieces of it where only these count."""
 
@@ -54,11 +90,19 @@ class StudentAgent:
 
     The context at test is as in training. Where sizes were fixed (the paper's is 1) it is that many of the episode's
     latest transitions; where they varied it is all of them, which then count as the largest context of training.
-    ``prior`` is the evidence of logs of the same MDPs, [n, evidence]; ``blank`` never infers anything.
+    ``prior`` is the evidence of logs of the same MDPs, [n, evidence]; ``blank`` never infers anything; ``select``
+    chooses the actions.
     """
 
-    def __init__(self, student: Student, context: ContextConfig, prior: Evidence | None = None, blank: bool = False):
-        self.student, self.prior, self.blank = student, prior, blank
+    def __init__(
+        self,
+        student: Student,
+        context: ContextConfig,
+        prior: Evidence | None = None,
+        blank: bool = False,
+        select: Selector = select_action,
+    ):
+        self.student, self.prior, self.blank, self.select = student, prior, blank, select
         self.most, self.window = context.size, None if context.vary_size else context.size
 
     def start(self, n: int) -> ContextMemory:
@@ -67,8 +111,13 @@ class StudentAgent:
         return memory._replace(evidence=self.prior) if self.prior else memory
 
     def act(self, memory: ContextMemory, observations: np.ndarray, key: Array) -> np.ndarray:
-        """The action with the highest Q_S among the candidates."""
-        return np.asarray(_student_act(self.student, memory.evidence.at_most(self.most), observations, key))
+        """The actions that ``select`` chooses under the evidence so far."""
+        evidence = memory.evidence.at_most(self.most)
+        return np.asarray(_student_act(self.student, evidence, observations, key, select=self.select))
+
+    def values(self, memory: ContextMemory, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Q_S(s, a, m) [n] under the evidence so far."""
+        return np.asarray(_student_values(self.student, memory.evidence.at_most(self.most), observations, actions))
 
     def observe(self, memory: ContextMemory, transition: Transition) -> ContextMemory:
         """Add a transition of each episode to its context."""
@@ -79,30 +128,14 @@ class StudentAgent:
         return np.asarray(self.student.encoder.identity(memory.evidence.at_most(self.most)))
 
 
+@functools.partial(jax.jit, static_argnames="select")
+def _student_act(student: Student, evidence: Evidence, observations: Array, key: Array, select: Selector) -> Array:
+    return select(student, evidence, observations, key)
+
+
 @jax.jit
-def _student_act(student: Student, evidence: Evidence, observations: Array, key: Array) -> Array:
-    return select_action(student, evidence, observations, key)
-
-
-def select_action(student: Student, evidence: Evidence, observations: Array, key: Array) -> Float[Array, "n action"]:
-    """BCQ's procedure with the super networks (section 4.1), or random shooting if there is only a value (5.1).
-
-    Each candidate is proposed for a train MDP drawn from the posterior: at the mean of two MDPs' embeddings G_S would
-    propose the mean of two gaits, which is none. Q_S, under the mean identity, chooses. Before any evidence all
-    have the zero identity.
-    """
-    count = RANDOM_SHOOTING if student.candidate is None else CANDIDATES
-    s = jnp.broadcast_to(observations, (count, *observations.shape))
-    action_dim = student.value.network.weights[0].shape[0] - s.shape[-1]
-    if student.candidate is None:
-        actions = jax.random.uniform(key, (*s.shape[:-1], action_dim), minval=-1.0, maxval=1.0)
-    else:
-        mdp_key, latent_key = jax.random.split(key)
-        proposers = student.encoder.sample(mdp_key, evidence, count)
-        actions = student.candidates(s, clipped_latents(latent_key, s.shape[:-1], action_dim), proposers)
-        actions = jnp.clip(actions + student.corrections(s, actions, proposers), -1.0, 1.0)
-    best = student.values(s, actions, student.encoder.identity(evidence)).argmax(0)
-    return jnp.take_along_axis(actions, best[None, :, None], axis=0)[0]
+def _student_values(student: Student, evidence: Evidence, observations: Array, actions: Array) -> Array:
+    return student.values(observations, actions, student.encoder.identity(evidence))
 
 
 @jax.jit

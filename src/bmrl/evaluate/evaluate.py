@@ -1,6 +1,7 @@
 """The zero-shot test of a run: its students and its baselines on the same MDPs, as rows of results."""
 
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -62,31 +63,41 @@ def _evidence_of_logs(student: Student, path: Path, mdps: Sequence[Parameters], 
 def oracle_agent(
     student: Student, config: ContextConfig, family: Family, train: Sequence[Parameters], mdps: Sequence[Parameters]
 ) -> StudentAgent:
-    """The student told its MDP: the posterior is on the two train MDPs around it, by linear interpolation.
+    """The student told its MDP: the posterior is on the train MDPs around it (see `mixture`).
 
-    An MDP beyond the outermost train MDP has that one's identity. Raises BmrlError for a family whose train MDPs
-    differ in several parameters, and for an f without a posterior.
+    Raises BmrlError for an f without a posterior.
     """
-    if len(family.parameter_names) > 1 or student.encoder.embeddings is None:
-        raise BmrlError("an oracle's identity is interpolated along one parameter, between the embeddings of f")
-    (name,) = family.parameter_names
-    at = np.array([mdp[name] for mdp in train])
-    order = np.argsort(at)
-    corners = np.eye(len(train))[order]
-    x = [mdp[name] for mdp in mdps]
-    weights = np.stack([np.interp(x, at[order], corners[:, k]) for k in range(len(train))], axis=1)
-    evidence = Evidence(jnp.log(jnp.asarray(weights, jnp.float32) + 1e-9), jnp.ones(len(mdps)))
+    if student.encoder.embeddings is None:
+        raise BmrlError("an oracle's identity lies between the embeddings of f: distil a student with posterior=True")
+    evidence = Evidence(jnp.log(jnp.asarray(mixture(family, mdps, train), jnp.float32) + 1e-9), jnp.ones(len(mdps)))
     return StudentAgent(student, config, prior=evidence, blank=True)
 
 
+def mixture(family: Family, mdps: Sequence[Parameters], train: Sequence[Parameters]) -> np.ndarray:
+    """How the train MDPs mix into each MDP, [n, K]: weights of 0 ... 1 that sum to 1.
+
+    Linear interpolation between the corners of the smallest simplex of train MDPs around the MDP (Delaunay's); with
+    one parameter, between its two neighbours. An MDP beyond the train MDPs has what comes nearest to it. Every
+    simplex of train MDPs is tried, (K over parameters + 1) of them.
+    """
+    points, count = family.coordinates(train), min(len(family.parameter_names) + 1, len(train))
+    corners = np.array(list(combinations(range(len(train)), count)))
+    at = points[corners]  # [simplices, corners, parameters]
+    inverse = np.linalg.pinv(np.concatenate([at, np.ones((*corners.shape, 1))], axis=-1).swapaxes(1, 2))
+    mixtures = []
+    for x in family.coordinates(mdps):
+        weights = np.clip(inverse @ np.append(x, 1.0), 0.0, None)  # negative where x lies outside
+        weights /= np.maximum(weights.sum(1, keepdims=True), 1e-9)
+        miss = np.linalg.norm(np.einsum("sc,scp->sp", weights, at) - x, axis=-1)
+        spread = (weights * np.square(at - x).sum(-1)).sum(1)
+        best = (miss + 1e-6 * spread).argmin()  # of the simplices around x, the smallest
+        mixtures.append(weights[best] @ np.eye(len(train))[corners[best]])
+    return np.array(mixtures)
+
+
 def nearest(mdps: Sequence[Parameters], train: Sequence[Parameters], family: Family) -> np.ndarray:
-    """For each MDP the index of the nearest train MDP, parameters scaled to their bounds."""
-    scale = np.array([high - low for low, high in (family.bounds[name] for name in family.parameter_names)])
-
-    def vectors(sequence: Sequence[Parameters]) -> np.ndarray:
-        return np.array([[mdp[name] for name in family.parameter_names] for mdp in sequence]) / scale
-
-    distances = np.abs(vectors(mdps)[:, None] - vectors(train)[None]).sum(-1)
+    """For each MDP the index of the nearest train MDP: the sum over parameters of distances in their bounds."""
+    distances = np.abs(family.coordinates(mdps)[:, None] - family.coordinates(train)[None]).sum(-1)
     return distances.argmin(1)
 
 

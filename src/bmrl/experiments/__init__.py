@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import cast, get_args
 
 from bmrl.errors import BmrlError
-from bmrl.experiments import point_goal, velocity
+from bmrl.experiments import dynamics, point_goal, velocity
 from bmrl.experiments.experiment import Experiment as Experiment
 from bmrl.experiments.experiment import Scale
 
@@ -12,6 +12,8 @@ EXPERIMENTS: dict[str, Callable[[Scale, int], Experiment]] = {
     "point-goal": point_goal.point_goal,
     "halfcheetah-velocity": velocity.halfcheetah_velocity,
     "hopper-velocity": velocity.hopper_velocity,
+    "halfcheetah-dynamics": dynamics.halfcheetah_dynamics,
+    "halfcheetah-velocity-dynamics": dynamics.halfcheetah_velocity_dynamics,
 }
 
 

@@ -17,8 +17,11 @@ class Experiment:
     family: str
     seed: int
     collect: CollectConfig
-    teach: TeachConfig
-    pooled: TeachConfig  # the baseline that learns from all batches as if they were one MDP's
+    teach: dict[str, TeachConfig]  # learners by variant: "default", and "paper" where the paper has others
     distill: dict[str, DistillConfig]  # a student for each variant: "default", and "paper" as the paper has it
     episodes: int  # test episodes in each MDP
     checkpoint_seconds: float  # between two checkpoints of an unfinished stage
+
+    def learners(self, variant: str) -> str:
+        """The variant whose learners a variant's student is distilled from."""
+        return variant if variant in self.teach else "default"

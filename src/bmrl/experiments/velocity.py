@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bmrl.batch_rl import BCQ, SAC
+from bmrl.batch_rl import BCQ, SAC, TD3BC
 from bmrl.batch_rl.teach import TeachConfig
 from bmrl.collect import CollectConfig
 from bmrl.distill.contexts import PAPER, ContextConfig
@@ -13,6 +13,7 @@ from bmrl.experiments.experiment import Experiment, Scale
 
 # A laptop's sizes: the teachers are a fifth of the paper's, the student's networks shallower.
 LAPTOP_SAC = SAC(hidden=(128, 128), batch_size=64)
+LAPTOP_TD3BC = TD3BC(hidden=(128, 128), batch_size=64, learning_rate=1e-3)
 LAPTOP_BCQ = BCQ(critic_hidden=(128, 128), generator_hidden=(128, 128), batch_size=64, learning_rate=1e-3)
 LAPTOP_STUDENT = StudentConfig(
     identity_dim=32,
@@ -67,13 +68,16 @@ def _velocity(
     family: str, scale: Scale, seed: int, transitions: int, updates: int, paper_student: StudentConfig, paper_batch: int
 ) -> Experiment:
     laptop = scale != "paper"
-    teach = TeachConfig(LAPTOP_BCQ if laptop else BCQ(), updates)
+    teach = {
+        "default": TeachConfig(LAPTOP_TD3BC if laptop else TD3BC(), 2 * updates),
+        "paper": TeachConfig(LAPTOP_BCQ if laptop else BCQ(), updates),
+    }
     steps = {"smoke": 20, "laptop": 60_000, "paper": 500_000}[scale]
     default = DistillConfig(
         LAPTOP_STUDENT if laptop else paper_student,
         ContextConfig(size=16),
         updates=steps,
-        contexts=32,
+        contexts=16,
         queries=16,
         learning_rate=1e-3 if laptop else 3e-4,
         reward_model=RewardModelConfig(updates=min(steps, 5000)),
@@ -94,7 +98,6 @@ def _velocity(
             transitions=transitions, warmup=min(1000, transitions // 2), sac=LAPTOP_SAC if laptop else SAC()
         ),
         teach=teach,
-        pooled=teach,
         distill={"default": default, "paper": paper},
         episodes=2 if scale == "smoke" else 25,
         checkpoint_seconds=0.0 if scale == "smoke" else 120.0,

@@ -2,12 +2,22 @@
 
 from bmrl.errors import BmrlError
 from bmrl.families.base import Family, Parameters, Simulator, Step
+from bmrl.families.dynamics import HALF_CHEETAH_DYNAMICS, HALF_CHEETAH_VELOCITY_DYNAMICS
 from bmrl.families.point_goal import POINT_GOAL
 from bmrl.families.velocity import HALF_CHEETAH_VELOCITY, HOPPER_VELOCITY
 
 __all__ = ["FAMILIES", "Family", "Parameters", "Simulator", "Step", "get_family"]
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (POINT_GOAL, HALF_CHEETAH_VELOCITY, HOPPER_VELOCITY)}
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        POINT_GOAL,
+        HALF_CHEETAH_VELOCITY,
+        HOPPER_VELOCITY,
+        HALF_CHEETAH_DYNAMICS,
+        HALF_CHEETAH_VELOCITY_DYNAMICS,
+    )
+}
 
 
 def get_family(name: str) -> Family:

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, TypeAlias, final
@@ -166,6 +166,16 @@ class Simulator(ABC):
         """Moves all slots: terminations [n] bool, episodes that must be cut [n] bool, infos."""
 
 
+def place(
+    bounds: Mapping[str, tuple[float, float]], logarithmic: Sequence[str], coordinates: Iterable[float]
+) -> Parameters:
+    """The MDP at a point of the unit cube, whose axes are the bounds of the parameters, or of their logarithms."""
+    return {
+        name: float(low * (high / low) ** u if name in logarithmic else low + (high - low) * u)
+        for (name, (low, high)), u in zip(bounds.items(), coordinates, strict=True)
+    }
+
+
 @dataclass(frozen=True)
 class Family(ABC):
     """A family of MDPs with real parameters.
@@ -180,6 +190,8 @@ class Family(ABC):
         horizon: steps until an episode is truncated.
         observation_dim: d_s.
         action_dim: d_a, every action in [-1, 1].
+        logarithmic: parameters that are ratios: how near two MDPs are is a matter of their logarithms.
+        transitions_vary: whether MDPs differ in their transitions; those of the paper differ in their rewards alone.
         test_is_train: declares that test repeats train. Otherwise no MDP may be in two of the three.
         discount: gamma.
         info_names: the keys of a step's infos.
@@ -197,6 +209,8 @@ class Family(ABC):
     horizon: int
     observation_dim: int
     action_dim: int
+    logarithmic: tuple[str, ...] = field(default=(), kw_only=True)
+    transitions_vary: bool = field(default=False, kw_only=True)
     test_is_train: bool = field(default=False, kw_only=True)
     discount: float = field(default=0.99, kw_only=True)
     info_names: tuple[str, ...] = field(default=(), kw_only=True)
@@ -236,9 +250,18 @@ class Family(ABC):
 
     @final
     def sample(self, rng: np.random.Generator, n: int) -> tuple[Parameters, ...]:
-        """n MDPs, every parameter uniform in its bounds."""
-        bounds = self.bounds.items()
-        return tuple({name: float(rng.uniform(low, high)) for name, (low, high) in bounds} for _ in range(n))
+        """n MDPs, every parameter uniform in its bounds, or its logarithm."""
+        return tuple(place(self.bounds, self.logarithmic, rng.random(len(self.bounds))) for _ in range(n))
+
+    @final
+    def coordinates(self, mdps: Sequence[Parameters]) -> Array:
+        """Where MDPs lie in the unit cube of the bounds, [n, parameters]: what `place` undoes."""
+        columns = []
+        for name, interval in self.bounds.items():
+            unit = np.log if name in self.logarithmic else np.asarray
+            low, high = unit(interval)
+            columns.append((unit([mdp[name] for mdp in mdps]) - low) / (high - low))
+        return np.stack(columns, axis=1)
 
     @final
     def validate(self, parameters: Mapping[str, float]) -> Parameters:

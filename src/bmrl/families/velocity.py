@@ -1,9 +1,10 @@
-"""HalfCheetah and Hopper that must run at an unknown velocity (paper, section 5.2).
+"""HalfCheetah and Hopper that must run at some velocity, which may be unknown (paper, section 5.2).
 
-The bodies are Gymnasium's: its XML models, start states, observations and termination. The reward is the
-paper's.
+The bodies are Gymnasium's: its XML models, start states, observations and termination, and its physics unless a
+family varies them. The reward is the paper's.
 """
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,8 +72,14 @@ HOPPER = Body(
 )
 
 
-def load_model(body: Body) -> "mujoco.MjModel":
-    """Gymnasium's model of the body.
+NOMINAL: Parameters = {"mass": 1.0, "friction": 1.0, "damping": 1.0}  # Gymnasium's physics
+
+
+def load_model(body: Body, mass: float = 1.0, friction: float = 1.0, damping: float = 1.0) -> "mujoco.MjModel":
+    """Gymnasium's model of the body, with multiples of its physics.
+
+    ``mass`` scales the masses and the inertias of all bodies, ``friction`` the sliding friction of all contacts,
+    ``damping`` that of all joints.
 
     The file is found without importing `gymnasium.envs.mujoco`, which would ask for rendering packages.
     """
@@ -87,13 +94,21 @@ def load_model(body: Body) -> "mujoco.MjModel":
     # the working directory; this way, which gives the same model, it is a Python warning.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*settotalmass", category=UserWarning)
-        return spec.compile()
+        model = spec.compile()
+    model.body_mass *= mass
+    model.body_inertia *= mass
+    model.geom_friction[:, 0] *= friction
+    model.dof_damping *= damping
+    mujoco.mj_setConst(model, mujoco.MjData(model))  # what MuJoCo derives from masses, e.g. the weights of constraints
+    return model
 
 
 @final
 @dataclass(frozen=True)
 class VelocityFamily(Family):
     """R = alive_bonus - alpha |v - v*| - beta ||a||^2 (paper, section 5.2), v* = `target_velocity` in m/s.
+
+    The parameters are `target_velocity` and those of `NOMINAL`, multiples of Gymnasium's physics.
 
     v is the displacement of the torso over the control step divided by its duration: ``infos["x_velocity"]``.
     The alive bonus is paid at every step, also at the one that falls (Gymnasium's own Hopper leaves it out
@@ -104,12 +119,18 @@ class VelocityFamily(Family):
         alive_bonus: paid at every step.
         alpha: weight of the velocity's error.
         beta: weight of the squared norm of the action.
+        shared: the parameters that are the same in all MDPs, and so not in `bounds`.
     """
 
     body: Body
     alive_bonus: float
     alpha: float
     beta: float
+    shared: Mapping[str, float]
+
+    def target_velocity(self, parameters: Mapping[str, float | Array]) -> float | Array:
+        """v* of one MDP, or of several at once, in m/s."""
+        return {**self.shared, **parameters}["target_velocity"]
 
     def reward(
         self,
@@ -120,7 +141,7 @@ class VelocityFamily(Family):
         infos: Mapping[str, Array],
     ) -> Array:
         """See the class; reads ``infos["x_velocity"]`` [...] in m/s."""
-        error = np.abs(infos["x_velocity"] - np.asarray(parameters["target_velocity"], np.float64))
+        error = np.abs(infos["x_velocity"] - np.asarray(self.target_velocity(parameters), np.float64))
         effort = np.square(actions).sum(axis=-1)
         rewards: Array = self.alive_bonus - self.alpha * error - self.beta * effort
         return rewards
@@ -131,7 +152,7 @@ class VelocityFamily(Family):
 
     def reference_returns(self, parameters: Mapping[str, float]) -> dict[str, float]:
         """Of v = v* ("ideal", an upper bound) and v = 0 ("standing"), without effort and without falling."""
-        cost = self.alpha * self.validate(parameters)["target_velocity"]
+        cost = self.alpha * float(self.target_velocity(self.validate(parameters)))
         return {
             "ideal": self.horizon * self.alive_bonus,
             "standing": self.horizon * (self.alive_bonus - cost),
@@ -158,8 +179,10 @@ class MujocoSimulator(Simulator):
 
         super().__init__(family, mdps, seed)
         self._body = family.body
-        self._model = load_model(self._body)
-        self._models = [self._model] * self.n
+        load = functools.cache(lambda *physics: load_model(self._body, *physics))  # slots may repeat an MDP
+        physics = [{**family.shared, **family.validate(mdp)} for mdp in mdps]
+        self._models = [load(*(mdp[name] for name in NOMINAL)) for mdp in physics]
+        self._model = self._models[0]  # for what physics does not change
         threads = max(1, min(threads, self.n))
         # a pool of one thread is slower than none: 0 runs in the calling thread
         self._pool = mujoco.rollout.Rollout(nthread=threads if threads > 1 else 0)
@@ -257,6 +280,7 @@ HALF_CHEETAH_VELOCITY = VelocityFamily(
     alive_bonus=0.0,
     alpha=1.0,
     beta=0.05,
+    shared=NOMINAL,
 )
 
 HOPPER_VELOCITY = VelocityFamily(
@@ -274,4 +298,5 @@ HOPPER_VELOCITY = VelocityFamily(
     alive_bonus=1.0,
     alpha=1.0,
     beta=0.001,
+    shared=NOMINAL,
 )

@@ -11,6 +11,7 @@ from bmrl.figures.style import (
     COLUMNS,
     GREY,
     mdp_name,
+    mdp_title,
     method_colour,
     method_names,
     note,
@@ -39,7 +40,7 @@ def plot_returns(rows: Sequence[Mapping[str, Any]], references: Mapping[str, Map
     rows = [row for row in rows if len(row["returns"])]
     names = method_names(rows)
     methods = list(dict.fromkeys(names))
-    mdps = list(dict.fromkeys(mdp_name(row["mdp"]) for row in rows))
+    mdps = {mdp_name(row["mdp"]): row["mdp"] for row in rows}
     figure, grid = panels(len(mdps), (1.5 + 0.42 * max(len(methods), 4), 4.2))
     for axes, mdp in zip(grid, mdps, strict=False):
         for column, method in enumerate(methods):
@@ -51,7 +52,7 @@ def plot_returns(rows: Sequence[Mapping[str, Any]], references: Mapping[str, Map
         for name, value in references.get(mdp, {}).items():
             axes.axhline(value, color=GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
             note(axes, name, (1, value), (4, 0), axes.get_yaxis_transform(), ha="left", va="center", color=GREY)
-        axes.set_title(mdp, pad=20)
+        axes.set_title(mdp_title(mdps[mdp]), pad=20)
         axes.set_xticks(range(len(methods)), methods, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_xlim(-0.6, len(methods) - 0.4)
         axes.tick_params(axis="x", length=0)

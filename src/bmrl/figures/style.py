@@ -2,6 +2,7 @@
 
 import io
 import math
+import textwrap
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from bmrl.runs.storage import write_file
 
 DPI = 150
 COLUMNS = 3  # of panels, before they go on in the next row
+TITLE_LETTERS = 34  # in a line of a panel's title
 
 # On top of matplotlib's defaults.
 STYLE: Any = {
@@ -54,12 +56,17 @@ BLACK, GREY = "#000000", "#777777"
 COLOURS: dict[str, str] = {
     "tiMe": BLUE,
     "tiMe (paper)": SKY,
+    "tiMe (reward-only)": "#5AB4AC",
     "tiMe (no context)": "#7A8FBF",
     "nearest": ORANGE,
     "teacher": GREEN,
     "pooled": RED,
     "pooled (BCQ)": PINK,
     "contextual": "#A6761D",
+    "BCQ on own data": "#5D6D3A",
+    "behaviour cloning": "#AA4499",
+    "standing still": "#999933",
+    "uniform actions": "#332288",
     "contextual SAC (tiMe": "#C9A15A",
     "oracle": BLACK,
     "SAC": GREY,
@@ -87,6 +94,9 @@ class Quantity(NamedTuple):
 QUANTITIES: dict[str, Quantity] = {
     "target_velocity": Quantity("target velocity", " m/s"),
     "goal_angle": Quantity("goal angle", "°", 180 / math.pi),
+    "mass": Quantity("mass", "×"),
+    "friction": Quantity("friction", "×"),
+    "damping": Quantity("damping", "×"),
 }
 
 
@@ -142,6 +152,12 @@ def mdp_name(mdp: Parameters) -> str:
     """An MDP for a reader, e.g. "target velocity 0.475 m/s"."""
     shown = [(quantity(name), value) for name, value in mdp.items()]
     return ", ".join(f"{q.name} {number(q.factor * value, 6)}{q.unit}" for q, value in shown) or "MDP"
+
+
+def mdp_title(mdp: Parameters) -> str:
+    """The MDP's name in lines that fit over a panel, broken between parameters."""
+    parts = mdp_name(mdp).replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+    return textwrap.fill(parts, TITLE_LETTERS).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def number(value: float, digits: int = 3) -> str:

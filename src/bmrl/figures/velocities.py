@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bmrl.families import Family, Parameters
+from bmrl.families import Parameters
+from bmrl.families.velocity import VelocityFamily
 from bmrl.figures.style import (
     BLACK,
     Rollouts,
     headline,
     label_edges,
-    mdp_name,
+    mdp_title,
     method_colour,
     note,
     number,
@@ -22,12 +23,14 @@ from bmrl.figures.style import (
     valid_by_mdp,
 )
 
-TIME_STEPS = {"halfcheetah-velocity": 0.05, "hopper-velocity": 0.008}  # seconds of a control step
+TIME_STEPS = {"half_cheetah.xml": 0.05, "hopper.xml": 0.008}  # seconds of a control step of each body
 SMOOTHING = 0.5  # seconds of the mean's moving window: about a stride
 
 
 @styled()
-def plot_velocities(family: Family, method: str, episodes: Rollouts, mdps: Sequence[Parameters], path: Path) -> None:
+def plot_velocities(
+    family: VelocityFamily, method: str, episodes: Rollouts, mdps: Sequence[Parameters], path: Path
+) -> None:
     """A panel an MDP: a thin line an episode, their smoothed mean bold, the target dashed, a cross at a fall.
 
     The mean ends where fewer than half of the episodes last.
@@ -39,10 +42,10 @@ def plot_velocities(family: Family, method: str, episodes: Rollouts, mdps: Seque
         mdps: the MDP of each, [n].
         path: the PNG file to write.
     """
-    groups, dt, colour = valid_by_mdp(episodes, mdps), TIME_STEPS[family.name], method_colour(method)
+    groups, dt, colour = valid_by_mdp(episodes, mdps), TIME_STEPS[family.body.xml], method_colour(method)
     figure, grid = panels(len(groups), (3.7, 3.0), sharex=True, sharey=True)
     for axes, (mdp, indices) in zip(grid, groups, strict=False):
-        target = mdp["target_velocity"]
+        target = float(family.target_velocity(mdp))
         axes.axhline(target, color=BLACK, linestyle=(0, (5, 3)), linewidth=1.2, zorder=4)
         note(axes, f"target {number(target, 4)}", (1, target), (0, 3), axes.get_yaxis_transform(), ha="right", zorder=6)
         lines = [episodes.infos["x_velocity"][i, : episodes.lengths[i]] for i in indices]
@@ -58,7 +61,7 @@ def plot_velocities(family: Family, method: str, episodes: Rollouts, mdps: Seque
         detail = (
             f"return {number(returns.mean())} ± {returns.std():.2g}, n = {len(lines)}" if lines else "no valid episode"
         )
-        headline(axes, mdp_name(mdp), detail)
+        headline(axes, mdp_title(mdp), detail)
         axes.set_xlim(0, dt * family.horizon)
     label_edges(grid, "time (s)", f"velocity of {method} (m/s)")
     if not groups:

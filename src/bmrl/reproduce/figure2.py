@@ -71,7 +71,7 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
 
 def contextual_config(experiment: Experiment, variant: str) -> ContextualSAC:
     """Contextual SAC with contexts drawn as for a variant of tiMe: the pooled SAC's networks, and tiMe's f."""
-    pooled, distill = experiment.pooled.algorithm, experiment.distill[variant]
+    pooled, distill = experiment.teach["default"].algorithm, experiment.distill[variant]
     assert isinstance(pooled, SAC)
     student = experiment.distill["default"].student
     return ContextualSAC(
@@ -82,7 +82,7 @@ def contextual_config(experiment: Experiment, variant: str) -> ContextualSAC:
         encoder_hidden=student.encoder_hidden,
         latent_dim=student.identity_dim,
         reward_model=distill.reward_model,
-        updates=experiment.pooled.updates,
+        updates=experiment.teach["default"].updates,
     )
 
 
@@ -99,7 +99,7 @@ def one_seed(experiment: Experiment, contextual: dict[str, ContextualSAC], direc
         for variant in experiment.distill:
             pipeline.distill_stage(run, variant, resume=True, watch=_watch_student(experiment, variant))
         states = {variant: learn_contextual(run, config, variant) for variant, config in contextual.items()}
-        rows = _curve(run, POOLED, "", "pooled")
+        rows = _curve(run, POOLED, "", "pooled-default")
         for variant in experiment.distill:
             rows += _curve(run, TIME, variant, f"distill-{variant}")
         for (method, variant), agent in _agents(run, contextual, states).items():
@@ -129,7 +129,7 @@ def _agents(
     """Every policy of the figure, by (method, variant), for the test MDPs: they are the train MDPs."""
     experiment = run.experiment
     mdps, episodes = get_family(experiment.family).test_mdps(), experiment.episodes
-    teachers, pooled = (pipeline.load_learners(run.directory / name) for name in ("teachers", "pooled"))
+    teachers, pooled = (pipeline.load_learners(run.directory / name / "default") for name in ("teachers", "pooled"))
     own, first = np.arange(len(mdps)), np.zeros(len(mdps), int)
     found: dict[tuple[str, str], Agent] = {
         (CONTROL, ""): learner_agent(teachers.algorithm, teachers.states, own, episodes),
@@ -161,7 +161,7 @@ def _at_points(updates: int, look: Callable[[Any], dict[str, np.ndarray]]) -> Wa
 
 def _watch_pooled(experiment: Experiment) -> Watch:
     """The pooled agent's return in each MDP; what it believes of initial state-actions, and what they are worth."""
-    family, seed, algorithm = get_family(experiment.family), experiment.seed, experiment.pooled.algorithm
+    family, seed, algorithm = get_family(experiment.family), experiment.seed, experiment.teach["default"].algorithm
     assert isinstance(algorithm, SAC)
     mdps = family.test_mdps()
 
@@ -173,7 +173,7 @@ def _watch_pooled(experiment: Experiment) -> Watch:
         beliefs = {name: np.array([value[name] for value in values]) for name in values[0]}
         return {"return": episodes.returns, **beliefs}
 
-    return _at_points(experiment.pooled.updates, look)
+    return _at_points(experiment.teach["default"].updates, look)
 
 
 def _watch_student(experiment: Experiment, variant: str) -> Watch:

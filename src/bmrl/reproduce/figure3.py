@@ -8,17 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from bmrl import pipeline
-from bmrl.batch_rl import BCQ, SAC, Cloning
+from bmrl.batch_rl import SAC, Cloning
 from bmrl.batch_rl.replay import pool
 from bmrl.batch_rl.teach import TeachConfig, spec_of, teach
 from bmrl.collect import CollectConfig, collect
 from bmrl.config import to_json
 from bmrl.evaluate.agents import Agent, FixedAgent
-from bmrl.evaluate.evaluate import evaluate, learner_agent, nearest, oracle_agent, rows_of, student_agent
+from bmrl.evaluate.evaluate import evaluate, learner_agent, oracle_agent, rows_of
+from bmrl.evaluate.statistics import bootstrap_interval, iqm
 from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.families import get_family
 from bmrl.families.base import Parameters
+from bmrl.figures.scratch import plot_figure3, plot_methods
+from bmrl.figures.style import mdp_name, method_names, number
+from bmrl.report import learned_agents
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.runs.metrics import Metrics, read_metrics
 from bmrl.runs.storage import is_committed
@@ -36,6 +40,7 @@ class Scratch:
     experiment: Experiment
     mdps: tuple[Parameters, ...]
     collect: CollectConfig
+    teach: dict[str, TeachConfig]  # what learns from the logged data afterwards
     points: int  # of the curve
     directory: Path
 
@@ -46,7 +51,7 @@ class Scratch:
             "seed": self.experiment.seed,
             "mdps": list(self.mdps),
             "collect": to_json(self.collect),
-            "teach": to_json(self.experiment.teach),
+            "teach": to_json(self.teach),
             "points": self.points,
         }
 
@@ -60,16 +65,16 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
             family = get_family(experiment.family)
             # The paper's SAC whatever the scale: it is what tiMe is measured against.
             sac = SAC() if scale != "smoke" else SAC(hidden=(16,), batch_size=16)
-            own = replace(experiment.collect, sac=sac)
+            online = replace(experiment.collect, sac=sac)
             tests = family.test_mdps()
-            scratch = Scratch(experiment, tests, own, 60, runs / f"{name}-scratch-{seed}")
+            scratch = Scratch(experiment, tests, online, experiment.teach, 60, runs / f"{name}-scratch-{seed}")
             unit = f"{name}/seed-{seed}"
             found.append(Unit(f"{unit}/scratch", scratch.config, functools.partial(from_scratch, scratch)))
             work = functools.partial(zero_shot, experiment, runs / f"{name}-{seed}")
             found.append(Unit(f"{unit}/tiMe", to_json(experiment), work))
             if seed == seeds[0]:
-                much = replace(own, transitions=LONGER * own.transitions)
-                longer = Scratch(experiment, tests[1:2], much, 60, runs / f"{name}-longer-{seed}")
+                much = replace(online, transitions=LONGER * online.transitions)
+                longer = Scratch(experiment, tests[1:2], much, {}, 60, runs / f"{name}-longer-{seed}")
                 found.append(Unit(f"{unit}/longer", longer.config, functools.partial(from_scratch, longer)))
     return found
 
@@ -78,10 +83,9 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
 
 
 def from_scratch(scratch: Scratch) -> list[Row]:
-    """SAC's deterministic return over its interactions, and BCQ learned from the same MDP's whole replay buffer."""
+    """SAC's deterministic return over its interactions, and learners of the same MDP's whole replay buffer."""
     experiment, mdps, directory = scratch.experiment, scratch.mdps, scratch.directory
     family, seed, seconds = get_family(experiment.family), experiment.seed, experiment.checkpoint_seconds
-    which = np.arange(len(mdps))
     with pipeline.working_on(directory):
         metrics = Metrics(directory / "metrics.csv")
         if not is_committed(directory / "batches" / f"mdp-{len(mdps) - 1:03d}"):
@@ -96,18 +100,22 @@ def from_scratch(scratch: Scratch) -> list[Row]:
                 seconds,
                 _evaluation(scratch),
             )
-        if not is_committed(directory / "learners"):
-            replay = pipeline.load_replay(pipeline.Run(directory, experiment))
-            checkpoints = directory / "checkpoints" / "teach"
-            states = teach(replay, experiment.teach, seed, checkpoints, metrics, "teach", seconds)
-            pipeline.save_learners(directory / "learners", experiment.teach, spec_of(replay), len(mdps), states)
-        learners = pipeline.load_learners(directory / "learners")
-        agent = learner_agent(learners.algorithm, learners.states, which, experiment.episodes)
-        episodes = evaluate(family, mdps, agent, experiment.episodes, seed)
-    rows = rows_of(
-        family, mdps, episodes, method="BCQ on own data", variant="", split="test", seed=seed, context="none"
-    )
-    return _curves(scratch) + rows
+        rows = _curves(scratch)
+        for name, config in scratch.teach.items():
+            path = directory / "teachers" / name
+            if not is_committed(path):
+                replay = pipeline.load_replay(pipeline.Run(directory, experiment))
+                checkpoints = directory / "checkpoints" / f"teach-{name}"
+                states = teach(replay, config, seed, checkpoints, metrics, f"teach-{name}", seconds)
+                pipeline.save_learners(path, config, spec_of(replay), len(mdps), states)
+            algorithm, states = pipeline.load_learners(path)
+            agent = learner_agent(algorithm, states, np.arange(len(mdps)), experiment.episodes)
+            episodes = evaluate(family, mdps, agent, experiment.episodes, seed)
+            method, variant = "on own data", type(algorithm).__name__
+            rows += rows_of(
+                family, mdps, episodes, method=method, variant=variant, split="test", seed=seed, context="none"
+            )
+    return rows
 
 
 def _evaluation(scratch: Scratch) -> Watch:
@@ -153,8 +161,7 @@ def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
     with pipeline.working_on(directory):
         run = pipeline.start_run(directory, experiment)
         pipeline.collect_stage(run)
-        pipeline.teach_stage(run, resume=True)
-        pipeline.pooled_stage(run, resume=True)
+        pipeline.phase_1_stages(run, list(experiment.distill), resume=True)
         for variant in experiment.distill:
             pipeline.distill_stage(run, variant, resume=True)
         clone(run)
@@ -171,11 +178,11 @@ def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
 
 
 def clone(run: pipeline.Run) -> None:
-    """Behaviour cloning of all batches, with as many updates as the pooled baseline."""
+    """Behaviour cloning of all batches, with as many updates as a learner of phase 1."""
     path, experiment = run.directory / "cloning", run.experiment
     if is_committed(path):
         return
-    config = TeachConfig(Cloning(), experiment.pooled.updates)
+    config = TeachConfig(Cloning(), experiment.teach["default"].updates)
     replay = pool(pipeline.load_replay(run))
     checkpoints = run.directory / "checkpoints" / "cloning"
     seconds = experiment.checkpoint_seconds
@@ -186,20 +193,12 @@ def clone(run: pipeline.Run) -> None:
 def agents(run: pipeline.Run, mdps: Sequence[Parameters]) -> dict[tuple[str, str], Agent]:
     """Every policy of the figure, by (method, variant)."""
     family, episodes = get_family(run.experiment.family), run.experiment.episodes
-    train, slots, first = family.train_mdps(), [m for m in mdps for _ in range(episodes)], np.zeros(len(mdps), int)
-    found: dict[tuple[str, str], Agent] = {}
-    for variant in run.experiment.distill:
-        student, config = pipeline.load_student(run.directory / "students" / variant)
-        found["tiMe", variant] = student_agent(student, config.context, "episode", slots)
-        if variant == "default":
-            found["oracle", "v* told"] = oracle_agent(student, config.context, family, train, slots)
-    teachers = pipeline.load_learners(run.directory / "teachers")
-    which = nearest(mdps, train, family)
-    found["nearest MDP", "BCQ"] = learner_agent(teachers.algorithm, teachers.states, which, episodes)
-    for method, name in (("pooled", "pooled"), ("behaviour cloning", "cloning")):
-        learners = pipeline.load_learners(run.directory / name)
-        variant = "BCQ" if isinstance(learners.algorithm, BCQ) else ""
-        found[method, variant] = learner_agent(learners.algorithm, learners.states, first, episodes)
+    found = learned_agents(run, family, mdps, episodes)
+    slots = [mdp for mdp in mdps for _ in range(episodes)]
+    student, config = pipeline.load_student(run.directory / "students" / "default")
+    found["oracle", ""] = oracle_agent(student, config.context, family, family.train_mdps(), slots)
+    algorithm, states = pipeline.load_learners(run.directory / "cloning")
+    found["behaviour cloning", ""] = learner_agent(algorithm, states, np.zeros(len(mdps), int), episodes)
     found["standing still", ""] = FixedAgent(family.action_dim, uniform=False)
     found["uniform actions", ""] = FixedAgent(family.action_dim, uniform=True)
     return found
@@ -207,10 +206,144 @@ def agents(run: pipeline.Run, mdps: Sequence[Parameters]) -> dict[tuple[str, str
 
 # ---------------------------------------------------------------------- the page
 
+CLAIM = """# Figure 3: zero-shot control of robots
+
+**The paper's claim.** One policy, learned from the logs of other velocities alone, earns at a velocity that it never
+saw, from the first step on, about what SAC earns after it was trained from scratch at that velocity; SAC would hardly
+improve with more interactions.
+
+**What was done.** Every seed is a whole pipeline: SAC logs its replay buffer in each train MDP, a batch-RL learner is
+taught on each buffer, tiMe distils them. SAC from scratch has the paper's sizes (2 x 256, batches of 256) and is tested
+with its mean action; its curves are raw. Returns are means of {episodes} episodes, with the same starts for every
+method.
+
+- `oracle`: tiMe's student with the posterior set to the train velocities around v*, instead of inferred.
+- `nearest teacher`: the learner of the nearest train velocity; TD3+BC is what tiMe distils, BCQ is the paper's.
+- `pooled`: one learner of all batches; `behaviour cloning`: the same with squared error to the logged actions.
+- `on own data`: has learned from the whole buffer of the SAC run at v* itself.
+- `tiMe (paper)`: BCQ, and the paper's contexts (one random transition of the same batch), f (a mean) and optimiser.
+"""
+
 
 def page(rows: list[Row], out: Path) -> str:
-    """Draw figure 3; the table of returns and the verdicts."""
-    return "# Figure 3\n"
+    """Draw figure 3; the tables of returns and the verdicts."""
+    parts = [CLAIM.format(episodes=max((row["episodes"] for row in rows if "episodes" in row), default=0))]
+    tests = [row for row in rows if "/longer" not in row["unit"]]
+    plot_figure3(tests, out / "figure3.png")
+    parts.append("![SAC from scratch over its interactions, beside tiMe zero-shot](figure3.png)\n")
+    for name in dict.fromkeys(row["family"] for row in tests):
+        here = [row for row in tests if row["family"] == name]
+        if points := end_points(here):
+            plot_methods(points, out / f"{name}.png")
+            parts += [f"## {name}", "", f"![Every method, every seed]({name}.png)", "", *_table(name, points), ""]
+            parts += _verdict(points)
+    if longer := [row for row in rows if "/longer" in row["unit"] and "interactions" in row]:
+        parts += ["## Would SAC have gone on improving?", "", *_longer(longer), ""]
+    return "\n".join(parts)
+
+
+def end_points(rows: Sequence[Row]) -> list[Row]:
+    """One row a method, MDP and seed: its mean return and episode length; SAC's at the end of its curve."""
+    return [
+        {
+            "method": method,
+            "mdp": row["mdp"],
+            "seed": row["seed"],
+            "return": row["return_mean"][-1] if "interactions" in row else row["return_mean"],
+            "length": row["length_mean"][-1] if "interactions" in row else row["length_mean"],
+            "interactions": row["interactions"][-1] if "interactions" in row else None,
+        }
+        for row, method in zip(rows, method_names([{"variant": "", **row} for row in rows]), strict=True)
+        if row["return_mean"] is not None
+    ]
+
+
+def by_seed(points: Sequence[Row], method: str, mdp: Parameters, what: str = "return") -> dict[int, float]:
+    """A method's value in an MDP, by seed."""
+    return {row["seed"]: row[what] for row in points if (row["method"], row["mdp"]) == (method, mdp)}
+
+
+def _mdps(points: Sequence[Row]) -> list[Parameters]:
+    return [dict(mdp) for mdp in sorted({tuple(row["mdp"].items()) for row in points})]
+
+
+def _table(name: str, points: Sequence[Row]) -> list[str]:
+    """Interquartile means over seeds of return, and of episode length where episodes can end early."""
+    mdps = _mdps(points)
+    falls = any(row["length"] < get_family(name).horizon for row in points)
+    lines = [
+        "Interquartile means over seeds of the return"
+        + (", and of the episode's length in brackets." if falls else ".")
+    ]
+    lines += ["", "| method | seeds | " + " | ".join(map(mdp_name, mdps)) + " |", "|---" * (2 + len(mdps)) + "|"]
+    for method in dict.fromkeys(row["method"] for row in points):
+        cells = []
+        for mdp in mdps:
+            returns = list(by_seed(points, method, mdp).values())
+            text = number(float(iqm(returns)), 4) if returns else ""
+            if falls and returns:
+                text += f" ({iqm(list(by_seed(points, method, mdp, 'length').values())):.0f})"
+            cells.append(text)
+        seeds = sorted({row["seed"] for row in points if row["method"] == method})
+        lines.append(f"| {method} | {', '.join(map(str, seeds))} | {' | '.join(cells)} |")
+    return lines
+
+
+def _verdict(points: Sequence[Row]) -> list[str]:
+    """tiMe against SAC from scratch at each velocity, and against the baselines."""
+    lines = [
+        "tiMe against SAC from scratch after as many interactions as were logged in each train MDP. R is the return, "
+        "R_ref that of standing still or of uniform actions, whichever is better.",
+        "",
+        "| MDP | interactions | seeds | tiMe - SAC: IQM [95 % bootstrap] | allowed, -10 % of SAC - R_ref "
+        "| (tiMe - R_ref) / (SAC - R_ref) | above pooled, cloning and R_ref | tiMe - best nearest teacher | verdict |",
+        "|---" * 9 + "|",
+    ]
+    methods = dict.fromkeys(row["method"] for row in points)
+    for mdp in _mdps(points):
+        time, sac = by_seed(points, "tiMe", mdp), by_seed(points, "SAC from scratch", mdp)
+        seeds = sorted(time.keys() & sac.keys())
+        if not seeds:
+            continue
+
+        def best(names: tuple[str, ...], mdp: Parameters = mdp, seeds: Sequence[int] = seeds) -> float:
+            """The highest interquartile mean among the methods whose names start so."""
+            found = [by_seed(points, method, mdp) for method in methods if method.startswith(names)]
+            return max(float(iqm([values[s] for s in seeds])) for values in found if values)
+
+        d = [time[s] - sac[s] for s in seeds]
+        low, high = bootstrap_interval(d)
+        reference = best(("standing still", "uniform actions"))
+        mine, its = float(iqm([time[s] for s in seeds])), float(iqm([sac[s] for s in seeds]))
+        allowed = -0.1 * (its - reference)
+        above = mine > max(reference, best(("pooled", "behaviour cloning")))
+        interactions = max(int(x) for x in by_seed(points, "SAC from scratch", mdp, "interactions").values())
+        cells = [
+            mdp_name(mdp),
+            f"{interactions:,}",
+            str(len(seeds)),
+            f"{number(float(iqm(d)))} [{number(low)}, {number(high)}]",
+            number(allowed),
+            f"{(mine - reference) / (its - reference):.2f}",
+            "yes" if above else "no",
+            number(mine - best(("nearest teacher",))),
+            "at least as good" if low >= 0 else "on par" if low >= allowed else "below",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""] if len(lines) > 4 else []
+
+
+def _longer(rows: Sequence[Row]) -> list[str]:
+    """What SAC has after its usual number of interactions, and at the end of the longer run."""
+    lines = ["| family | MDP | seed | after a fifth | at the end | interactions |", "|---" * 6 + "|"]
+    for row in rows:
+        steps = np.array(row["interactions"])
+        early = row["return_mean"][int(np.argmin(abs(steps - steps[-1] / LONGER)))]
+        lines.append(
+            f"| {row['family']} | {mdp_name(row['mdp'])} | {row['seed']} | {number(early)} "
+            f"| {number(row['return_mean'][-1])} | {steps[-1]:,} |"
+        )
+    return lines
 
 
 STUDY = Study(units, page)

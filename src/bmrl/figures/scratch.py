@@ -1,0 +1,92 @@
+"""Figure 3: returns over the interactions of SAC from scratch, beside policies that need none."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from bmrl.figures.style import GREY, mdp_name, method_colour, note, number, panels, save, styled
+
+PAPER_WINDOW = 100  # evaluations over which the paper's curves are smoothed (appendix B)
+
+
+@styled()
+def plot_figure3(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A panel an MDP: SAC's curve of every seed and their mean, tiMe's zero-shot return as a line and a dot a seed.
+
+    Args:
+        rows: rows of methods, and rows of curves, which have "interactions" and as many means of returns.
+        path: the PNG file to write.
+    """
+    mdps = sorted({(row["family"], tuple(row["mdp"].items())) for row in rows})
+    figure, grid = panels(len(mdps), (4.2, 3.6))
+    for axes, (family, mdp) in zip(grid, mdps, strict=False):
+        here = [row for row in rows if row["family"] == family and tuple(row["mdp"].items()) == mdp]
+        _draw_curves(axes, [row for row in here if "interactions" in row])
+        _draw_zero_shot(axes, [row for row in here if row["method"] == "tiMe" and row["variant"] == "default"])
+        axes.set_title(f"{family.removesuffix('-velocity')}, {mdp_name(dict(mdp)).removeprefix('target velocity ')}")
+        axes.set_xlabel("SAC's interactions")
+        axes.set_ylabel("return")
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
+    figure.supxlabel(
+        "grey: SAC from scratch, raw (thin: a seed, thick: mean; dotted: smoothed as in the paper)   "
+        "blue: tiMe zero-shot, without any interaction (dot: a seed, line: mean)",
+        fontsize=9,
+        color="0.35",
+    )
+    save(figure, path)
+
+
+def _draw_curves(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        return
+    for row in rows:
+        axes.plot(row["interactions"], row["return_mean"], color=GREY, linewidth=0.7, alpha=0.6)
+    shortest = min(len(row["interactions"]) for row in rows)
+    mean = np.mean([row["return_mean"][:shortest] for row in rows], axis=0)
+    steps = rows[0]["interactions"][:shortest]
+    axes.plot(steps, mean, color="0.25", linewidth=2)
+    smoothed = [mean[max(0, i + 1 - PAPER_WINDOW) : i + 1].mean() for i in range(shortest)]
+    axes.plot(steps, smoothed, color="0.25", linewidth=1, linestyle=":")
+
+
+def _draw_zero_shot(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        return
+    means, colour = [row["return_mean"] for row in rows], method_colour("tiMe")
+    axes.axhline(float(np.mean(means)), color=colour, linewidth=2)
+    axes.set_xlim(left=0)
+    right = axes.get_xlim()[1]
+    axes.scatter(np.linspace(0.9, 0.98, len(means)) * right, means, s=30, color=colour, edgecolors="white", zorder=4)
+
+
+@styled()
+def plot_methods(points: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A panel an MDP: a dot a seed for every method, a bar with its value at their mean.
+
+    Args:
+        points: rows with "method", "mdp", "seed" and "return".
+        path: the PNG file to write.
+    """
+    methods = list(dict.fromkeys(row["method"] for row in points))
+    mdps = sorted({tuple(row["mdp"].items()) for row in points})
+    figure, grid = panels(len(mdps), (1.4 + 0.42 * len(methods), 4.4))
+    for axes, mdp in zip(grid, mdps, strict=False):
+        for column, method in enumerate(methods):
+            returns = [row["return"] for row in points if row["method"] == method and tuple(row["mdp"].items()) == mdp]
+            if not returns:
+                continue
+            colour, mean = method_colour(method), float(np.mean(returns))
+            spread = np.linspace(-0.22, 0.22, len(returns)) if len(returns) > 1 else np.zeros(1)
+            axes.scatter(column + spread, returns, s=26, color=colour, edgecolors="white", linewidths=0.6, zorder=3)
+            axes.plot([column - 0.4, column + 0.4], [mean, mean], color=colour, linewidth=2)
+            note(axes, number(mean, 2), (column, 1), (0, 4), axes.get_xaxis_transform(), color=colour)
+        axes.set_title(mdp_name(dict(mdp)), pad=20)
+        axes.set_xticks(range(len(methods)), methods, rotation=40, ha="right", rotation_mode="anchor")
+        axes.tick_params(axis="x", length=0)
+        axes.grid(visible=False, axis="x")
+    grid[0].set_ylabel("return")
+    figure.supxlabel("dot: a seed   bar: mean of all", fontsize=9, color="0.35")
+    save(figure, path)

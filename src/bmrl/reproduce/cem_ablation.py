@@ -1,0 +1,388 @@
+"""The CEM ablation of section 5.2: without G_S and xi_S, the cross-entropy method picks what Q_S likes best."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from bmrl import pipeline
+from bmrl.batch_rl import TD3BC
+from bmrl.config import to_json
+from bmrl.distill.contexts import ContextConfig
+from bmrl.distill.student import Student
+from bmrl.evaluate.agents import RANDOM_SHOOTING, Agent, FixedAgent, StudentAgent, random_shooting
+from bmrl.evaluate.cem import CEM
+from bmrl.evaluate.evaluate import evaluate, rows_of
+from bmrl.evaluate.overestimation import overestimation
+from bmrl.experiments import get_experiment
+from bmrl.experiments.experiment import Experiment, Scale
+from bmrl.families import get_family
+from bmrl.figures.style import BLACK, BLUE, GREY, ORANGE, RED, number, panels, quantity, save, styled
+from bmrl.reproduce.study import Row, Study, Unit
+from bmrl.runs.storage import is_committed
+
+FAMILY = "halfcheetah-velocity"
+PARAMETER = "target_velocity"
+OWN = "G_S, xi_S"  # whose actions tiMe takes
+METHODS = {"tiMe": BLUE, "CEM on Q_S": RED, "random shooting on Q_S": ORANGE}
+ACTIONS = {OWN: BLUE, "CEM": RED, "uniform": BLACK}
+DASHES = (0, (4, 3))
+PICTURE = "cem-ablation.png"
+ERRORS = 2.0  # standard errors beyond which a difference counts
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One student, how CEM searches, and how many of its own states its values are checked in."""
+
+    experiment: Experiment
+    directory: Path  # of the run, which figure 3 shares
+    cem: CEM
+    states: int  # of each test MDP
+    steps: int  # of a Monte-Carlo return
+
+    @property
+    def config(self) -> object:
+        """What the rows depend on."""
+        sizes = {"cem": asdict(self.cem), "states": self.states, "steps": self.steps}
+        return {"experiment": to_json(self.experiment), **sizes}
+
+
+def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
+    """For every seed: what each way to choose actions earns, and Q_S beside Monte-Carlo returns."""
+    # .99^500 leaves less than a hundredth of the return
+    sizes = (CEM(40, 4, 2), 2, 20) if scale == "smoke" else (CEM(), 100, 500)
+    found = []
+    for seed in seeds:
+        ablation = Ablation(get_experiment(FAMILY, scale, seed), runs / f"{FAMILY}-{seed}", *sizes)
+        for name, work in (("returns", returns_of), ("values", values_of)):
+            found.append(Unit(f"{FAMILY}/seed-{seed}/{name}", ablation.config, functools.partial(work, ablation)))
+    return found
+
+
+def trained(ablation: Ablation) -> tuple[Student, ContextConfig]:
+    """The run directory's student, made first where it is not there."""
+    directory = ablation.directory
+    with pipeline.working_on(directory):
+        run = pipeline.start_run(directory, ablation.experiment)
+        path = directory / "students" / "default"
+        if not is_committed(path):
+            pipeline.collect_stage(run)
+            pipeline.teach_stage(run, resume=True)
+            pipeline.distill_stage(run, resume=True)
+        student, config = pipeline.load_student(path)
+    return student, config.context
+
+
+def returns_of(ablation: Ablation) -> list[Row]:
+    """The same student zero-shot in the test MDPs, by three ways to choose an action under Q_S."""
+    student, context = trained(ablation)
+    experiment = ablation.experiment
+    family, seed = get_family(experiment.family), experiment.seed
+    agents = (
+        StudentAgent(student, context),
+        StudentAgent(student, context, select=ablation.cem),
+        StudentAgent(student, context, select=random_shooting),
+    )
+    rows = []
+    for method, agent in zip(METHODS, agents, strict=True):
+        result = evaluate(family, family.test_mdps(), agent, experiment.episodes, seed)
+        told = {"method": method, "variant": "default", "split": "test", "context": "episode"}
+        rows += rows_of(family, family.test_mdps(), result, seed=seed, **told)
+    return [{**row, "cem": asdict(ablation.cem)} for row in rows]
+
+
+def values_of(ablation: Ablation) -> list[Row]:
+    """Q_S beside Monte-Carlo returns from tiMe's own states, and how far the teachers' values had come."""
+    student, context = trained(ablation)
+    experiment = ablation.experiment
+    family, teach = get_family(experiment.family), experiment.teach["default"]
+    algorithm = teach.algorithm
+    assert isinstance(algorithm, TD3BC)
+    policy = StudentAgent(student, context)
+    proposers: dict[str, Agent] = {
+        OWN: policy,
+        "CEM": StudentAgent(student, context, select=ablation.cem),
+        "uniform": FixedAgent(family.action_dim, uniform=True),
+    }
+    found = overestimation(
+        family, family.test_mdps(), policy, proposers, ablation.states, ablation.steps, experiment.seed
+    )
+    reach = teach.updates // algorithm.actor_delay * algorithm.target_rate
+    more = {"cem": asdict(ablation.cem), "reach": reach, "converged": 1 - algorithm.discount**reach}
+    return [{**row, **more} for row in found]
+
+
+# ---------------------------------------------------------------------- what the rows say
+
+Samples: TypeAlias = dict[tuple[str, float, int], np.ndarray]
+"""(method or kind of action, target velocity, seed) -> [n]."""
+
+
+class Mean(NamedTuple):
+    """A mean with its standard error."""
+
+    value: float
+    error: float
+
+    @property
+    def clear(self) -> bool:
+        """Above zero by more than chance explains."""
+        return self.value > ERRORS * self.error
+
+
+Means: TypeAlias = dict[tuple[str, float, int], Mean]
+
+
+def mean(samples: np.ndarray) -> Mean:
+    """Of independent samples [n]; one alone tells nothing of the error."""
+    error = samples.std(ddof=1) / len(samples) ** 0.5 if len(samples) > 1 else np.inf
+    return Mean(float(samples.mean()), float(error))
+
+
+def over_mdps(means: Sequence[Mean]) -> Mean:
+    """The mean of several MDPs' means."""
+    error = np.square([x.error for x in means]).sum() ** 0.5 / len(means)
+    return Mean(float(np.mean([x.value for x in means])), float(error))
+
+
+def samples_of(rows: Sequence[Row], name: str, column: str) -> Samples:
+    """A column of the rows that have ``name``, "method" or "actions"; rows without samples are left out."""
+    rows = [row for row in rows if name in row and row[column]]
+    return {(row[name], row["mdp"][PARAMETER], row["seed"]): np.array(row[column]) for row in rows}
+
+
+def losses(earned: Samples) -> Means:
+    """How much less than tiMe each other method earns."""
+    found = {}
+    for (method, mdp, seed), sample in earned.items():
+        if method != "tiMe" and ("tiMe", mdp, seed) in earned:
+            a, b = mean(earned["tiMe", mdp, seed]), mean(sample)
+            found[method, mdp, seed] = Mean(a.value - b.value, float(np.hypot(a.error, b.error)))
+    return found
+
+
+def excesses(estimates: Samples, monte_carlo: Samples) -> Means:
+    """How much more each other action is over-estimated than G_S and xi_S's in the same state."""
+    over = {key: estimates[key] - monte_carlo[key] for key in estimates}
+    return {
+        (kind, mdp, seed): mean(sample - over[OWN, mdp, seed])
+        for (kind, mdp, seed), sample in over.items()
+        if kind != OWN
+    }
+
+
+class Statement(NamedTuple):
+    """A part of the paper's claim, as differences that are positive where it is so."""
+
+    text: str
+    cells: list[Mean]  # one an MDP and seed
+    seeds: list[Mean]  # the mean over the MDPs of each seed
+
+    @property
+    def holds(self) -> bool:
+        """Clearly so in every seed, over its MDPs."""
+        return all(x.clear for x in self.seeds)
+
+    @property
+    def holds_everywhere(self) -> bool:
+        """Clearly so in every MDP of every seed."""
+        return self.holds and all(x.clear for x in self.cells)
+
+
+def statements(lost: Means, excess: Means) -> list[Statement]:
+    """The three parts of the claim."""
+
+    def statement(text: str, means: Means, name: str) -> Statement:
+        own = {key: x for key, x in means.items() if key[0] == name}
+        seeds = sorted({seed for _, _, seed in own})
+        by_seed = [over_mdps([x for key, x in own.items() if key[2] == seed]) for seed in seeds]
+        return Statement(text, list(own.values()), by_seed)
+
+    return [
+        statement("CEM on Q_S earns less than tiMe", lost, "CEM on Q_S"),
+        statement("Q_S over-estimates CEM's actions more than those of G_S and xi_S", excess, "CEM"),
+        statement("Q_S over-estimates uniform actions more than those of G_S and xi_S", excess, "uniform"),
+    ]
+
+
+# ---------------------------------------------------------------------- the page
+
+INTRODUCTION = """# CEM in the place of G_S and xi_S
+
+tiMe acts in three steps: G_S proposes actions that resemble the batch, xi_S corrects them a little, and Q_S chooses
+among them. The paper (section 5.2) reports on leaving the first two out: "We tried removing G_S, xi_S from the
+architecture [...] and picked action with Cross Entropy Method, but that lead to poor performance because Q_S
+over-estimates the values of actions not generated by G_S, xi_S."
+
+Here one student of HalfCheetah-velocity a seed acts zero-shot in unseen MDPs, in three ways. *tiMe* proposes with G_S
+and xi_S. *CEM on Q_S* searches the whole box of actions for the highest Q_S: {iterations} iterations of {population}
+actions, of which the best {elites} shape the next. *Random shooting on Q_S* takes the best of {shooting} uniform
+actions. Networks and inferred identity are the same: the student keeps a G_S and xi_S that go unused, which share
+nothing with Q_S but f."""
+
+RETURNS = """Zero-shot returns of whole episodes: the mean over seeds and, in brackets, the seeds' lowest and highest.
+Standing still is known by formula."""
+
+VALUES = """In states of tiMe's own episodes, at random times, an action is taken by each of three ways, and tiMe goes
+on. Its discounted Monte-Carlo return, from exactly the same state of the simulator and with the same random draws, is
+what Q_S(s, a, m) should be; *over-estimation* is Q_S minus that return. The last column is what the claim is about: how
+much more an action is over-estimated than the one of G_S and xi_S in the same state, with its standard error over the
+states."""
+
+
+def page(rows: list[Row], out: Path) -> str:
+    """Draw the ablation; the verdict, and tables of returns and of over-estimation."""
+    earned = samples_of(rows, "method", "returns")
+    estimates, monte_carlo = (samples_of(rows, "actions", column) for column in ("estimates", "returns"))
+    lost, excess = losses(earned), excesses(estimates, monte_carlo)
+    draw(earned, estimates, monte_carlo, excess, out / PICTURE)
+    introduction = INTRODUCTION.format(**rows[0]["cem"], shooting=RANDOM_SHOOTING)
+    parts = [introduction, f"![returns and values]({PICTURE})", verdict(statements(lost, excess))]
+    if earned:
+        parts += ["## Returns", RETURNS, returns_table(earned)]
+    if estimates:
+        parts += ["## Values", VALUES, values_table(estimates, monte_carlo, excess), convergence(rows)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def verdict(claims: Sequence[Statement]) -> str:
+    """Markdown: whether the paper's claim holds, and each part of it."""
+    lines = ["## Verdict", "", f"A difference counts where it exceeds {ERRORS:g} standard errors.", ""]
+    lines += ["| part of the claim | mean difference | counts in seeds | in MDPs of seeds | |", "|---" * 5 + "|"]
+    for claim in claims:
+        if claim.seeds:
+            average = number(float(np.mean([x.value for x in claim.seeds])))
+            counts = [f"{sum(x.clear for x in means)} of {len(means)}" for means in (claim.seeds, claim.cells)]
+            outcome = "holds" if claim.holds_everywhere else "holds on average" if claim.holds else "does not hold"
+            lines.append(f"| {claim.text} | {average} | {' | '.join(counts)} | {outcome} |")
+        else:
+            lines.append(f"| {claim.text} | | | | not measured yet |")
+    poor, cem, uniform = claims
+    if all(claim.seeds for claim in claims):
+        changes = [] if cem.holds_everywhere else ["CEM's actions are over-estimated more on average, not in every MDP"]
+        changes += [] if uniform.holds else ["uniform actions are not over-estimated more in every seed"]
+        if not poor.holds:
+            text = "does not hold: acting by CEM is not clearly worse in every seed"
+        elif not cem.holds:
+            text = "does not hold: CEM earns less, but not in every seed are its actions clearly over-estimated more"
+        elif changes:
+            text = f"holds with a change: {'; '.join(changes)}"
+        else:
+            text = "holds"
+        lines += ["", f"The paper's claim **{text}**."]
+    return "\n".join(lines)
+
+
+def returns_table(earned: Samples) -> str:
+    """Markdown: an MDP a row, a method a column."""
+    family = get_family(FAMILY)
+    lines = [f"| target velocity | {' | '.join(METHODS)} | standing still |", "|---" * (len(METHODS) + 2) + "|"]
+    for mdp in sorted({mdp for _, mdp, _ in earned}):
+        shown = [_spread([x.mean() for x in _seeds(earned, method, mdp)]) for method in METHODS]
+        standing = family.reference_returns({PARAMETER: mdp})["standing"]
+        lines.append(f"| {mdp:g} m/s | {' | '.join(shown)} | {number(standing)} |")
+    return "\n".join(lines)
+
+
+def values_table(estimates: Samples, monte_carlo: Samples, excess: Means) -> str:
+    """Markdown: an MDP and kind of action a row."""
+    lines = [
+        "| target velocity | action of | states | Q_S | return | over-estimation | more than G_S, xi_S |",
+        "|---" * 7 + "|",
+    ]
+    for mdp in sorted({mdp for _, mdp, _ in estimates}):
+        for kind in ACTIONS:
+            promised, earned = (np.concatenate(_seeds(x, kind, mdp)) for x in (estimates, monte_carlo))
+            over = over_mdps([x for (k, m, _), x in excess.items() if (k, m) == (kind, mdp)]) if kind != OWN else None
+            more = f"{number(over.value, 2)} ± {number(over.error, 2)}" if over else ""
+            numbers = [promised.mean(), earned.mean(), (promised - earned).mean()]
+            shown = " | ".join(number(x) for x in numbers)
+            lines.append(f"| {mdp:g} m/s | {kind} | {len(earned)} | {shown} | {more} |")
+    return "\n".join(lines)
+
+
+def convergence(rows: Sequence[Row]) -> str:
+    """Markdown: what a Q short of its fixed point adds to the over-estimation; empty where it is close."""
+    row = next(row for row in rows if "actions" in row)
+    if row["converged"] > 0.99:
+        return ""
+    return f"""**A caution.** A teacher's values start near 0, and each of its targets is renewed about {row["reach"]:g}
+times in all. They then hold the rewards of about so many steps, {row["converged"]:.0%} of what the infinite horizon
+pays. No reward here is positive, so this alone makes every estimate too high, whatever the action. The last column is
+free of what is common to the actions of a state."""
+
+
+def _seeds(samples: Samples, name: str, mdp: float) -> list[np.ndarray]:
+    return [sample for (one, at, _), sample in samples.items() if (one, at) == (name, mdp)]
+
+
+def _spread(means: Sequence[float]) -> str:
+    if not means:
+        return ""
+    spread = f" [{number(min(means))}, {number(max(means))}]" if len(means) > 1 else ""
+    return number(float(np.mean(means))) + spread
+
+
+@styled()
+def draw(earned: Samples, estimates: Samples, monte_carlo: Samples, excess: Means, path: Path) -> None:
+    """What each way to choose earns, what Q_S promises beside what is earned, and by how much it errs."""
+    figure, (left, middle, right) = panels(3, (4.6, 4.4))
+    family = get_family(FAMILY)
+    _draw_groups(left, {key: mean(sample) for key, sample in earned.items()}, METHODS)
+    for place, mdp in enumerate(sorted({mdp for _, mdp, _ in earned})):
+        standing = family.reference_returns({PARAMETER: mdp})["standing"]
+        label = "standing still" if place == 0 else None
+        left.plot([place - 0.4, place + 0.4], [standing] * 2, color=GREY, linestyle=DASHES, label=label)
+    left.set(title="Zero-shot returns", ylabel="return")
+
+    for kind, colour in reversed(ACTIONS.items()):
+        keys = [key for key in estimates if key[0] == kind]
+        for key in keys:
+            label = kind if key == keys[0] else None
+            middle.scatter(monte_carlo[key], estimates[key], 8, colour, alpha=0.35, linewidths=0, label=label)
+    if estimates:
+        known = np.concatenate([*estimates.values(), *monte_carlo.values()])
+        ends = [known.min(), known.max()]
+        middle.plot(ends, ends, color=GREY, linewidth=1, linestyle=DASHES, label="what is true")
+    middle.set(title="One action, then tiMe", xlabel="Monte-Carlo return", ylabel="Q_S(s, a, m)")
+
+    _draw_groups(right, excess, {kind: colour for kind, colour in ACTIONS.items() if kind != OWN})
+    right.axhline(0, color=GREY, linewidth=1)
+    right.set(title="Over-estimation", ylabel="more than of G_S, xi_S")
+    for axes in (left, middle, right):
+        if axes.get_legend_handles_labels()[0]:
+            below = (0.5, -0.17)
+            axes.legend(loc="upper center", bbox_to_anchor=below, ncols=2, frameon=False, fontsize=9, markerscale=2)
+    told = f"left and right: a dot is a seed, with {ERRORS:g} standard errors; a bar is the mean of the seeds"
+    figure.supxlabel(told, fontsize=9, color="0.35")
+    save(figure, path)
+
+
+def _draw_groups(axes: Axes, means: Means, series: Mapping[str, str]) -> None:
+    """A group an MDP: for each of the series a bar at its mean, a dot a seed with its errors."""
+    mdps = sorted({mdp for _, mdp, _ in means})
+    width = 0.8 / len(series)
+    for column, (name, colour) in enumerate(series.items()):
+        label: str | None = name
+        for place, mdp in enumerate(mdps):
+            own = {seed: x for (one, at, seed), x in means.items() if (one, at) == (name, mdp)}
+            if not own:
+                continue
+            centre = place + (column - (len(series) - 1) / 2) * width
+            x = centre + 0.6 * width * (np.arange(len(own)) - (len(own) - 1) / 2) / len(own)
+            values = np.array([x.value for x in own.values()])
+            errors = np.nan_to_num([ERRORS * x.error for x in own.values()], posinf=0.0)
+            axes.errorbar(x, values, errors, color=colour, linestyle="", marker="o", markersize=4, elinewidth=1)
+            axes.plot(centre + 0.42 * width * np.array([-1, 1]), [values.mean()] * 2, color=colour, label=label)
+            label = None
+    axes.set_xticks(range(len(mdps)), [f"{mdp:g}" for mdp in mdps])
+    axes.set_xlabel(f"{quantity(PARAMETER).name} (m/s)")
+    axes.grid(visible=False, axis="x")
+
+
+STUDY = Study(units, page)

@@ -1,0 +1,281 @@
+"""Changing transitions: tiMe in bodies and on grounds that no batch is of, with and without the next-state head."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bmrl import pipeline
+from bmrl.config import to_json
+from bmrl.distill.student import Student
+from bmrl.evaluate.agents import Agent, FixedAgent
+from bmrl.evaluate.evaluate import evaluate, learner_agent, mixture, nearest, oracle_agent, rows_of, student_agent
+from bmrl.evaluate.rollout import Episodes
+from bmrl.experiments import get_experiment
+from bmrl.experiments.experiment import Experiment, Scale
+from bmrl.families import get_family
+from bmrl.families.base import Family, Parameters
+from bmrl.figures.returns import plot_returns
+from bmrl.figures.style import (
+    BLACK,
+    mdp_name,
+    method_colour,
+    method_names,
+    number,
+    panels,
+    quantity,
+    save,
+    styled,
+)
+from bmrl.networks.set_encoder import Evidence
+from bmrl.reproduce.study import Row, Study, Unit
+from bmrl.types import Transition
+
+FAMILIES = ("halfcheetah-dynamics", "halfcheetah-velocity-dynamics")
+STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 200)  # of an episode, after which the identity is decoded
+EARLY = 16  # the step of the verdict: by then a context is as large as the largest of training
+METHODS = (  # in the order of rows and tables
+    ("tiMe", "default"),
+    ("tiMe", "reward-only"),
+    ("oracle", "told"),
+    ("nearest MDP", "TD3BC"),
+    ("pooled", "TD3BC"),
+    ("standing still", ""),
+)
+
+
+def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
+    """A whole pipeline for every seed and family."""
+    found = []
+    for seed in seeds:
+        for name in FAMILIES:
+            experiment = get_experiment(name, scale, seed)
+            work = functools.partial(zero_shot, experiment, runs / f"{name}-{seed}")
+            found.append(Unit(f"{name}/seed-{seed}", to_json(experiment), work))
+    return found
+
+
+def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
+    """Both students and what stands beside them on the family's test MDPs; how well each step knows the MDP."""
+    with pipeline.working_on(directory):
+        run = pipeline.start_run(directory, experiment)
+        pipeline.collect_stage(run)
+        pipeline.phase_1_stages(run, list(experiment.distill), resume=True)
+        for variant in experiment.distill:
+            pipeline.distill_stage(run, variant, resume=True)
+        family, seed, mdps = get_family(experiment.family), experiment.seed, get_family(experiment.family).test_mdps()
+        rows = []
+        for (method, variant), agent in agents(run, mdps).items():
+            result = evaluate(family, mdps, agent, experiment.episodes, seed)
+            context = "episode" if method == "tiMe" else "none"
+            rows += rows_of(
+                family, mdps, result, method=method, variant=variant, split="test", seed=seed, context=context
+            )
+            if method == "tiMe":
+                student, config = pipeline.load_student(directory / "students" / variant)
+                errors = decoding_errors(student, config.context.size, family, mdps, result)
+                for mdp, error in zip(mdps, errors, strict=True):
+                    known = {"family": family.name, "mdp": mdp, "seed": seed, "error": error}
+                    rows.append({"method": "identity", "variant": variant, **known})
+    return rows
+
+
+def agents(run: pipeline.Run, mdps: Sequence[Parameters]) -> dict[tuple[str, str], Agent]:
+    """Every policy of `METHODS`."""
+    family, episodes = get_family(run.experiment.family), run.experiment.episodes
+    train, slots = family.train_mdps(), [m for m in mdps for _ in range(episodes)]
+    found: dict[tuple[str, str], Agent] = {}
+    for variant in run.experiment.distill:
+        student, config = pipeline.load_student(run.directory / "students" / variant)
+        found["tiMe", variant] = student_agent(student, config.context, "episode", slots)
+    student, config = pipeline.load_student(run.directory / "students" / "default")
+    found["oracle", "told"] = oracle_agent(student, config.context, family, train, slots)
+    teachers, pooled = (pipeline.load_learners(run.directory / name / "default") for name in ("teachers", "pooled"))
+    which, first = nearest(mdps, train, family), np.zeros(len(mdps), int)
+    found["nearest MDP", "TD3BC"] = learner_agent(teachers.algorithm, teachers.states, which, episodes)
+    found["pooled", "TD3BC"] = learner_agent(pooled.algorithm, pooled.states, first, episodes)
+    found["standing still", ""] = FixedAgent(family.action_dim, uniform=False)
+    return found
+
+
+def decoding_errors(
+    student: Student, most: int, family: Family, mdps: Sequence[Parameters], episodes: Episodes
+) -> list[dict[str, list[float]]]:
+    """For each MDP and parameter, how far the posterior's mean lies from the truth after `STEPS`.
+
+    Mean absolute errors over the MDP's valid episodes, as shares of the parameter's range (of its logarithm's, if it is
+    a ratio). Transitions count as at most ``most``, as they do when the student acts.
+    """
+    x = episodes.observations
+    never = np.zeros(episodes.rewards.shape, bool)
+    pieces = student.encoder.observe(Transition(x[:, :-1], episodes.actions, episodes.rewards, x[:, 1:], never))
+    total = np.cumsum(np.pad(pieces, ((0, 0), (1, 0), (0, 0))), axis=1)  # [n, T + 1, K]; at first there is none
+    sizes = jnp.broadcast_to(jnp.arange(total.shape[1], dtype=jnp.float32), total.shape[:2])
+    posterior = np.asarray(jax.nn.softmax(Evidence(jnp.asarray(total), sizes).at_most(most).total))
+    decoded = posterior @ family.coordinates(family.train_mdps())
+    found = []
+    for truth, slots in zip(family.coordinates(mdps), np.split(np.arange(len(x)), len(mdps)), strict=True):
+        errors = np.abs(decoded[slots[episodes.valid[slots]]] - truth).mean(0)[list(STEPS)]
+        found.append(dict(zip(family.parameter_names, errors.T.tolist(), strict=True)))
+    return found
+
+
+# ---------------------------------------------------------------------- the page
+
+
+def page(rows: list[Row], out: Path) -> str:
+    """Draw returns and decoding errors of each family; tables and verdicts."""
+    sections = [INTRODUCTION]
+    for name in FAMILIES:
+        own = [row for row in rows if row["family"] == name]
+        tests, identities = ([r for r in own if (r["method"] == "identity") == which] for which in (False, True))
+        if not own:
+            continue
+        family = get_family(name)
+        references = {mdp_name(m): {"standing": family.reference_returns(m)["standing"]} for m in family.test_mdps()}
+        plot_returns(tests, references, out / f"returns-{name}.png")
+        plot_decoding(family, identities, out / f"identity-{name}.png")
+        sections += [
+            f"## {name}",
+            DESCRIPTIONS[name],
+            verdicts(tests, identities),
+            table(family, tests),
+            f"![returns in the test MDPs](returns-{name}.png)",
+            IDENTITY,
+            f"![how well the MDP is known over an episode](identity-{name}.png)",
+        ]
+    return "\n\n".join(sections)
+
+
+INTRODUCTION = """# Changing transitions
+
+The paper's pipeline allows for MDPs that differ in their transitions: Algorithm 1 then lets P predict the next
+observation s' as well as the reward (the next-state head). Its experiments vary the reward alone and "leave changing
+transition function to future work" (section 5). Here HalfCheetah's masses, its friction with the ground and the damping
+of its joints differ from MDP to MDP, each as a multiple of Gymnasium's.
+
+The train MDPs are the first 16 points of Halton's sequence in these parameters. The test MDPs are its points 19 to 22,
+of which there is no batch. SAC's replay buffers in the train MDPs are the batches, TD3+BC learns from each, and two
+students are distilled, which differ in one thing: P of **tiMe** predicts r and s', P of **tiMe (reward-only)** r alone.
+Both act zero-shot, with the transitions of the running episode as the context. Beside them: the **oracle**, the first
+student told its MDP as a mixture of the train MDPs around it; the teacher of the **nearest MDP**, which is TD3+BC on
+that MDP's batch; and the **pooled** learner, TD3+BC on all batches as if they were one MDP's.
+
+**A change to Algorithm 1.** Its contexts come from the MDP's own batch. From these f learns to tell the batches by the
+gaits that they were logged with, and at test the gait is the student's own. Here a context is a piece of any MDP's
+batch, with the r and the s' that this MDP would have given. A model of all MDPs, learned from the batches, says how
+they differ, and what it does not explain of a logged transition stays. Both students have such contexts.
+
+A claim holds below if it does in every seed: by the mean return over the test MDPs, or by the error of the parameters
+that the identity tells, as a share of their ranges (of the logarithms', for multiples)."""
+
+IDENTITY = """How far the parameters that the identity tells, the means of its posterior, are from the truth. Thin
+lines are seeds. Dashed: the same of the oracle's mixture, since some test MDPs lie a little beyond all train MDPs."""
+
+DESCRIPTIONS = {
+    "halfcheetah-dynamics": "All MDPs ask for 1 m/s; the transitions vary.",
+    "halfcheetah-velocity-dynamics": "The target velocity differs too: both the rewards and the transitions vary.",
+}
+
+
+def by_seed(rows: Sequence[Row], method: str, variant: str) -> dict[int, float]:
+    """The mean return over the MDPs, for each seed."""
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        if (row["method"], row["variant"]) == (method, variant) and row["return_mean"] is not None:
+            found.setdefault(row["seed"], []).append(row["return_mean"])
+    return {seed: float(np.mean(values)) for seed, values in found.items()}
+
+
+def verdicts(tests: Sequence[Row], identities: Sequence[Row]) -> str:
+    """Markdown: three claims, each with its verdict and the figures that it follows from."""
+    student, without, teacher, pooled = (
+        by_seed(tests, *key)
+        for key in (("tiMe", "default"), ("tiMe", "reward-only"), ("nearest MDP", "TD3BC"), ("pooled", "TD3BC"))
+    )
+    to_teacher, to_pooled, head = (differences(student, other) for other in (teacher, pooled, without))
+    adapts = "holds with a change" if min(*to_teacher, *to_pooled) > 0 else "does not hold"
+    helps = "holds" if min(head) > 0 else "does not hold"
+    before, after = np.transpose([_errors(identities, seed) for seed in student])
+    known = "holds" if (after < before / 2).all() else "does not hold"
+    return (
+        f"- **tiMe acts well on transitions that it has never seen: {adapts}** (that of the contexts). The return is "
+        f"{_signed(to_teacher)} against the nearest MDP's teacher, {_signed(to_pooled)} against the pooled learner.\n"
+        f"- **The next-state head helps: {helps}.** The return is {_signed(head)} against the student without it.\n"
+        f"- **The first {EARLY} steps at least halve what is unknown of the MDP: {known}.** The error falls from "
+        f"{before.mean():.2f} to {after.mean():.2f} of the parameters' ranges."
+    )
+
+
+def differences(one: dict[int, float], other: dict[int, float]) -> list[float]:
+    """One minus the other, for each seed that both have."""
+    return [value - other[seed] for seed, value in one.items() if seed in other]
+
+
+def _errors(identities: Sequence[Row], seed: int) -> np.ndarray:
+    """The first student's errors before the first step and after `EARLY`, [2]: means over MDPs and parameters."""
+    own = [list(r["error"].values()) for r in identities if (r["variant"], r["seed"]) == ("default", seed)]
+    return np.mean(own, axis=(0, 1))[[0, STEPS.index(EARLY)]]
+
+
+def _signed(values: Sequence[float]) -> str:
+    """Their mean, and each of several."""
+    mean, *each = (f"{x:+.1f}".replace("-", "−") for x in (np.mean(values), *values))
+    return f"{mean} ({', '.join(each)})" if len(each) > 1 else mean
+
+
+def table(family: Family, rows: Sequence[Row]) -> str:
+    """Markdown: mean returns, with deviations over the seeds if there are several, of each method and MDP."""
+    letters = "ABCDEFGH"[: len(family.test)]
+    seeds = len({row["seed"] for row in rows})
+    lines = [f"| mean return, {seeds} seed{'s' if seeds > 1 else ''} | {' | '.join(letters)} | all |"]
+    lines.append("|---" + "|---:" * (len(letters) + 1) + "|")
+    for method, variant in METHODS:
+        own = [row for row in rows if (row["method"], row["variant"]) == (method, variant)]
+        groups = [[row for row in own if row["mdp"] == mdp] for mdp in family.test_mdps()]
+        cells = [_cell([r["return_mean"] for r in group if r["return_mean"] is not None]) for group in groups]
+        cells.append(_cell(list(by_seed(rows, method, variant).values())))
+        lines.append(f"| {method_names(own[:1])[0]} | {' | '.join(cells)} |")
+    lines.append("\n" + "; ".join(f"{a}: {mdp_name(m)}" for a, m in zip(letters, family.test, strict=True)) + ".")
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    deviation = f" ± {np.std(values):.0f}" if len(values) > 1 else ""
+    return f"{number(float(np.mean(values)))}{deviation}"
+
+
+@styled()
+def plot_decoding(family: Family, rows: Sequence[Row], path: Path) -> None:
+    """A panel a parameter: its error over the steps, a thin line a seed, their mean bold, for both students."""
+    count = len(family.parameter_names)
+    figure, grid = panels(count, (2.9, 3.2), columns=count, sharex=True, sharey=True)
+    mdps, train = family.test_mdps(), family.train_mdps()
+    told = np.abs(mixture(family, mdps, train) @ family.coordinates(train) - family.coordinates(mdps)).mean(0)
+    for axes, name, floor in zip(grid, family.parameter_names, told, strict=True):
+        for variant in ("default", "reward-only"):
+            label = method_names([{"method": "tiMe", "variant": variant}])[0]
+            own = [row for row in rows if row["variant"] == variant]
+            seeds = sorted({row["seed"] for row in own})
+            lines = [np.mean([r["error"][name] for r in own if r["seed"] == seed], axis=0) for seed in seeds]
+            for line in lines:
+                axes.plot(STEPS, line, color=method_colour(label), linewidth=0.8, alpha=0.5, zorder=2)
+            axes.plot(STEPS, np.mean(lines, axis=0), color=method_colour(label), linewidth=2.5, label=label, zorder=3)
+        axes.axhline(floor, color=BLACK, linestyle=(0, (4, 3)), linewidth=1, label="oracle's mixture", zorder=1)
+        axes.set_title(quantity(name).name)
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xticks([0, 1, 4, 16, 64, 200], ["0", "1", "4", "16", "64", "200"])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("steps of the episode")
+    grid[0].set_ylim(0, None)
+    grid[0].set_ylabel("error (share of range)")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    save(figure, path)
+
+
+STUDY = Study(units, page)

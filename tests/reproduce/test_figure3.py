@@ -1,0 +1,135 @@
+"""Figure 3: SAC's curve is what was earned, every verdict follows from the rows."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bmrl.batch_rl import SAC
+from bmrl.evaluate.statistics import bootstrap_interval, iqm
+from bmrl.experiments import get_experiment
+from bmrl.families import get_family
+from bmrl.reproduce import figure3
+from bmrl.runs.metrics import read_metrics
+
+MDP = {"target_velocity": 0.475}
+
+
+def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end():
+    assert iqm([100.0, 1.0, 2.0, 3.0, -50.0]) == 2.0
+    assert iqm([5.0]) == 5.0
+    assert iqm([1.0, 3.0, 8.0]) == 4.0  # a quarter of three is none
+    np.testing.assert_allclose(iqm(np.array([[0.0, 1, 2, 9], [3, 3, 3, 3]])), [1.5, 3])
+
+
+def test_the_bootstrap_interval_of_equal_values_is_that_value():
+    assert bootstrap_interval([2.0] * 5) == (2.0, 2.0)
+
+
+def test_the_bootstrap_interval_covers_the_mean_of_normal_samples_as_often_as_it_says():
+    samples = np.random.default_rng(0).normal(size=(200, 20))
+    covered = [low <= 0 <= high for low, high in map(bootstrap_interval, samples)]
+    assert 0.88 < np.mean(covered) < 0.99
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    experiment = replace(get_experiment("point-goal", "smoke", 0), episodes=3)
+    sac = SAC(hidden=(8,), batch_size=8)
+    config = replace(experiment.collect, transitions=2500, warmup=200, sac=sac)
+    mdps = get_family("point-goal").test_mdps()[:2]
+    return figure3.Scratch(experiment, mdps, config, experiment.teach, 2, tmp_path_factory.mktemp("scratch") / "run")
+
+
+def test_sac_from_scratch_is_tested_along_its_way_and_at_its_end(scratch):
+    rows = figure3.from_scratch(scratch)
+    curves = [row for row in rows if row["method"] == "SAC from scratch"]
+    assert [row["mdp"] for row in curves] == list(scratch.mdps)
+    for row in curves:
+        assert row["interactions"] == [1000, 2000, 2500]
+        assert len(row["return_mean"]) == len(row["return_std"]) == 3
+        assert row["length_mean"] == [20.0] * 3
+        assert all(-700 < x < -20 for x in row["return_mean"])
+    own = [row for row in rows if row["method"] == "on own data"]
+    assert [(row["mdp"], row["episodes"]) for row in own] == [(mdp, 3) for mdp in scratch.mdps]
+    # Done again, nothing is trained, and the rows are the same.
+    before = read_metrics(scratch.directory / "metrics.csv")
+    assert figure3.from_scratch(scratch) == rows
+    assert read_metrics(scratch.directory / "metrics.csv") == before
+
+
+def rows_of(**returns):
+    """Rows of five seeds for every method: its mean return at each seed."""
+    rows = []
+    for method, values in returns.items():
+        method = method.replace("_", " ")
+        for seed, value in enumerate(np.broadcast_to(values, 5).tolist()):
+            row = {
+                "unit": f"u/seed-{seed}",
+                "method": method,
+                "family": "halfcheetah-velocity",
+                "mdp": MDP,
+                "seed": seed,
+            }
+            if method == "SAC from scratch":
+                row |= {"interactions": [10, 60_000], "return_mean": [-95.0, value], "length_mean": [200.0, 200.0]}
+            else:
+                row |= {"return_mean": value, "length_mean": 200.0, "variant": "default", "episodes": 25}
+            rows.append(row)
+    return rows
+
+
+OTHERS = {
+    "pooled": -90.0,
+    "behaviour_cloning": -80.0,
+    "standing_still": -95.0,
+    "uniform_actions": -130.0,
+    "nearest_teacher": -26.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("time", "verdict"),
+    [
+        ([-20, -24, -25, -25, -25], "| at least as good |"),
+        ([-30, -31, -32, -31, -31], "| on par |"),  # 10 % of -25 + 95 is 7: down to -32
+        ([-33, -34, -33, -33, -33], "| below |"),
+        ([-20, -20, -20, -90, -90], "| below |"),  # good on average of the middle, but not to be relied upon
+    ],
+)
+def test_the_verdict_follows_from_the_bound(time, verdict, tmp_path):
+    page = figure3.page(rows_of(tiMe=time, SAC_from_scratch=-25.0, **OTHERS), tmp_path)
+    line = next(line for line in page.splitlines() if "60,000" in line)
+    assert line.endswith(verdict), line
+    assert "| −7 |" in line and "| yes |" in line
+    assert (tmp_path / "figure3.png").stat().st_size > 10_000
+    assert (tmp_path / "halfcheetah-velocity.png").stat().st_size > 10_000
+
+
+def test_a_method_that_a_baseline_beats_is_said_to_be_below_it(tmp_path):
+    page = figure3.page(rows_of(tiMe=-30.0, SAC_from_scratch=-25.0, **(OTHERS | {"pooled": -28.0})), tmp_path)
+    assert "| no |" in next(line for line in page.splitlines() if "60,000" in line)
+
+
+def test_the_page_of_a_part_of_the_rows(tmp_path):
+    page = figure3.page(rows_of(tiMe=-30.0, **OTHERS), tmp_path)
+    assert "| tiMe | 0, 1, 2, 3, 4 | −30 |" in page and "60,000" not in page
+
+
+def test_an_odd_longer_run_is_told_apart(tmp_path):
+    rows = rows_of(SAC_from_scratch=-25.0)
+    for row in rows:
+        row["unit"] = "u/longer"
+        row |= {"interactions": [60_000, 150_000, 300_000], "return_mean": [-26.0, -9.0, -24.0]}
+    page = figure3.page(rows[:1], tmp_path)
+    assert "| halfcheetah-velocity | target velocity 0.475 m/s | 0 | −26 | −24 | 300,000 |" in page
+
+
+def test_units_carry_all_that_their_rows_depend_on(tmp_path):
+    units = {unit.name: unit for unit in figure3.units("laptop", [0, 1], tmp_path)}
+    assert len(units) == 2 * 2 * 2 + 2
+    scratch = units["halfcheetah-velocity/seed-1/scratch"].config
+    assert scratch["seed"] == 1 and scratch["collect"]["sac"]["hidden"] == [256, 256]
+    assert scratch["collect"]["sac"]["batch_size"] == 256
+    assert scratch["collect"]["transitions"] == 60_000
+    assert units["halfcheetah-velocity/seed-0/longer"].config["collect"]["transitions"] == 300_000

@@ -1,0 +1,98 @@
+"""A study keeps the rows of finished units, goes on with the others, and never mixes configurations."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bmrl.errors import BmrlError
+from bmrl.reproduce import reproduce
+from bmrl.reproduce.study import Study, Unit, parse_seeds, run_study
+
+
+def counting(done, fail=(), size=1):
+    """A study whose units append their seed to ``done``, and break off for the seeds in ``fail``."""
+
+    def units(scale, seeds, runs):
+        def work(seed):
+            if seed in fail:
+                raise KeyboardInterrupt
+            done.append(seed)
+            return [{"seed": seed, "value": np.float32(seed) / 3, "list": np.array([1.0, np.nan]), "runs": str(runs)}]
+
+        return [Unit(f"seed-{s}", {"scale": scale, "size": size}, lambda s=s: work(s)) for s in seeds]
+
+    return Study(units, lambda rows, out: f"# Title\n\n{[row['seed'] for row in rows]}")
+
+
+def go(study, out, seeds=(0, 1, 2), only="*", scale="smoke", runs=None):
+    run_study("a study", study, scale, seeds, out, runs, only)
+
+
+def test_finished_units_are_kept_and_not_done_again(tmp_path):
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        go(counting(done, fail=[1]), tmp_path)
+    assert done == [0]
+    assert "# Title\n\n[0]\n" in (tmp_path / "README.md").read_text()
+    go(counting(done), tmp_path)
+    assert done == [0, 1, 2]
+    data = json.loads((tmp_path / "results.json").read_text())
+    assert data["study"] == "a study" and data["scale"] == "smoke"
+    unit = data["units"]["seed-1"]
+    assert unit["rows"] == [{"seed": 1, "value": 0.33333, "list": [1.0, None], "runs": str(tmp_path / "runs")}]
+    assert unit["versions"].keys() >= {"bmrl", "jax"} and unit["command"].startswith("bmrl ") and unit["machine"]
+    page = (tmp_path / "README.md").read_text()
+    assert "[0, 1, 2]" in page and "| seed-2 | 0:0" in page
+
+
+def test_an_unfinished_unit_leaves_no_rows_but_its_time(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        go(counting([], fail=[0]), tmp_path)
+    unit = json.loads((tmp_path / "results.json").read_text())["units"]["seed-0"]
+    assert unit.keys() == {"config", "seconds"}
+
+
+def test_units_are_chosen_by_a_pattern_and_runs_have_their_place(tmp_path):
+    done = []
+    go(counting(done), tmp_path / "out", only="*-[12]", runs=tmp_path / "shared")
+    assert done == [1, 2]
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["units"]["seed-2"]["rows"]
+    assert rows[0]["runs"] == str(tmp_path / "shared")
+    with pytest.raises(BmrlError, match=r"--only 'x' fits none of the units: seed-0, seed-1, seed-2"):
+        go(counting(done), tmp_path / "out", only="x")
+
+
+def test_rows_of_another_configuration_are_refused(tmp_path):
+    go(counting([]), tmp_path, seeds=[0])
+    with pytest.raises(BmrlError, match=r"seed-0 of another configuration: size: 1 -> 2; choose another --out"):
+        go(counting([], size=2), tmp_path, seeds=[0])
+    with pytest.raises(BmrlError, match="scale: smoke -> laptop"):
+        go(counting([]), tmp_path, scale="laptop")
+
+
+def test_the_page_is_drawn_anew_when_nothing_is_left_to_do(tmp_path):
+    go(counting([]), tmp_path)
+    (tmp_path / "README.md").unlink()
+    go(counting([]), tmp_path)
+    assert (tmp_path / "README.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("0-4", [0, 1, 2, 3, 4]), ("3", [3]), ("7-8, 0,7", [0, 7, 8]), ("100-100", [100])]
+)
+def test_seeds_are_ranges_and_lists(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "4-0", "-1", "1-", "0-99999999999", "1;2"])
+def test_what_is_no_seed_is_refused(text):
+    with pytest.raises(BmrlError, match="--seeds"):
+        parse_seeds(text)
+
+
+def test_unknown_studies_and_scales_are_refused_with_what_there_is(tmp_path):
+    with pytest.raises(BmrlError, match=r"unknown study 'figure9'; choose one of .*figure3"):
+        reproduce("figure9", "smoke", "0", tmp_path, None, "*")
+    with pytest.raises(BmrlError, match="unknown scale 'big'; choose one of smoke, laptop, paper"):
+        reproduce("figure3", "big", "0", tmp_path, None, "*")
