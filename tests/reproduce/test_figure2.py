@@ -34,15 +34,14 @@ def units_of(out):
 
 def tiny(name, scale, seed):
     """The preset with small networks, and one student for both variants: what takes time is compilation."""
-    experiment, sac = get_experiment(name, scale, seed), SAC((16,), batch_size=16)
+    experiment, sac = get_experiment(name, scale, seed), SAC((16,), batch_size=32)
     student = StudentConfig(16, True, (16,), (16,), 16, (16,), (16,))
     sizes = {"updates": 20, "contexts": 16, "reward_model": RewardModelConfig((16,), 16, updates=20, batch_size=16)}
     distill = replace(experiment.distill["default"], student=student, **sizes)
     return replace(
         experiment,
         collect=replace(experiment.collect, transitions=100, warmup=50, sac=sac),
-        teach=TeachConfig(sac, 20),
-        pooled=TeachConfig(replace(sac, batch_size=32), 20),
+        teach={"default": TeachConfig(sac, 20)},
         distill={"default": distill, "paper": distill},
     )
 
@@ -115,14 +114,19 @@ CONTROL, POOLED, BELIEF, CENTRE, PAPER_CONTEXTS, TIME_CONTEXTS, DEFAULT, PAPER =
 def test_verdicts_follow_the_rows():
     failing = {"pooled": [-350.0, -255.0, -46.0], "contextual SAC": [-60.0, -200.0, -60.0]}
     rows = made_up_rows(failing, [0, 1], {"pooled": np.array([0.0, 5.0])})
-    assert verdicts(rows) == ["holds"] * 8
+    changed = "holds with a change"  # contextual SAC ends at all goals, if late at one
+    assert verdicts(rows) == ["holds"] * 4 + [changed] * 2 + ["holds"] * 2
+    for row in rows:
+        if row["method"] == "contextual SAC" and row["variant"] == "paper contexts" and row["return_mean"] == -200.0:
+            row["final_distance"] = [0.1, 2.1]
+    assert verdicts(rows)[PAPER_CONTEXTS] == "holds"
     for method, claim, value in (
         ("single-MDP teacher", CONTROL, -47.3),
         ("tiMe", DEFAULT, -67.1),
     ):
         one = next(row for row in rows if row["method"] == method and "returns" in row)
         before, one["return_mean"] = one["return_mean"], value
-        assert verdicts(rows)[claim] == "holds with a change"
+        assert verdicts(rows)[claim] == changed
         one["return_mean"] = before
     for row in rows:
         if row["method"] == "tiMe" and row["variant"] == "paper" and "returns" in row:
@@ -131,7 +135,7 @@ def test_verdicts_follow_the_rows():
 
 
 def test_what_the_pooled_agent_does_is_judged():
-    to_one_goal = {"pooled": np.array([-9.0, 1.0])}
+    to_one_goal = {"pooled": np.array([0.0, 8.2])}
     good = {"contextual SAC": [-50.0] * 3, "pooled": [-50.0] * 3}
     found = verdicts(made_up_rows(good, [4], to_one_goal, belief=(-900.0, -950.0)))
     assert found[CENTRE] == "does not hold"
@@ -171,6 +175,6 @@ def test_contextual_sac_takes_as_many_steps_as_the_pooled_agent_and_tiMes_contex
     (unit,) = figure2.units("laptop", [0], Path("runs"))
     experiment, contextual = unit.config["experiment"], unit.config["contextual"]
     for name, config in contextual.items():
-        assert config["updates"] == experiment["pooled"]["updates"] == experiment["teach"]["updates"]
+        assert config["updates"] == experiment["teach"]["default"]["updates"]
         assert config["context"] == experiment["distill"][name]["context"]
     assert contextual["paper"]["context"] == {"size": 1, "vary_size": False, "draw": "transitions", "relabel": False}
