@@ -293,15 +293,7 @@ def draw_methods(tests: Sequence[Row], path: Path) -> None:
             text, looks = number(round(mean, 2), 2), {"color": colour, "fontweight": "bold"}
             axes.scatter(np.full(len(values), x), values, s=28, color=colour, alpha=0.6, linewidths=0, zorder=3)
             axes.plot([x - 0.35, x + 0.35], [mean, mean], color=colour, linewidth=2.5, zorder=2)
-            note(
-                axes,
-                number(round(mean, 2), 2),
-                (x, 1),
-                (0, 4),
-                axes.get_xaxis_transform(),
-                color=colour,
-                fontweight="bold",
-            )
+            note(axes, text, (x, 1), (0, 4), axes.get_xaxis_transform(), **looks)
         axes.axhline(line, color=GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
         note(axes, meaning, (1, line), (4, 0), axes.get_yaxis_transform(), ha="left", va="center", color=GREY)
         last = row_of_panels == len(measures) - 1
