@@ -1,15 +1,28 @@
 """Configurations as JSON and back: typed dataclasses are the only configuration language."""
 
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError
+from cattrs.gen import make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
 
 from bmrl.batch_rl import BCQ, SAC, TD3BC, Cloning
 from bmrl.errors import BmrlError
+from bmrl.types import ABLATION
 
 _converter = Converter(forbid_extra_keys=True)
+
+
+@_converter.register_unstructure_hook_factory(is_dataclass)
+def _unstructure_dataclass(kind: Any) -> Any:
+    rare: dict[str, Any] = {
+        field.name: override(omit_if_default=True) for field in fields(kind) if field.metadata == ABLATION
+    }
+    return make_dict_unstructure_fn(kind, _converter, **rare)
+
+
 configure_tagged_union(SAC | BCQ | TD3BC | Cloning, _converter, tag_name="algorithm")
 
 

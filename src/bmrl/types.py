@@ -24,5 +24,11 @@ class Transition(NamedTuple):
     terminations: Bool[Any, "*n"]
 
 
+ABLATION: Mapping[str, Any] = {"ablation": True}
+"""Metadata of a configuration's field that exists to leave a part of the method out.
+
+It is left out of the JSON where it has its default, so that runs from before there was such a field stay the same.
+"""
+
 Watch: TypeAlias = Callable[[int, Any], Mapping[str, np.ndarray]]
 """Looks at what a stage is training, (step, state), whenever the stage logs; what it returns is logged too."""

@@ -1,6 +1,6 @@
 """Frozen batches as arrays that a compiled training loop samples from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -55,24 +55,57 @@ class Replay(NamedTuple):
 def stack(batches: Sequence[Batch]) -> Replay:
     """K batches as one Replay of numpy arrays [K, ...]."""
 
-    def pad(arrays: list[np.ndarray]) -> np.ndarray:
-        out = np.zeros((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
-        for k, x in enumerate(arrays):
-            out[k, : len(x)] = x
-        return out
-
     def starts(batch: Batch) -> np.ndarray:
         lengths = batch.episode_ends - batch.episode_starts
         return np.repeat(batch.episode_starts, lengths).astype(np.int32)
 
     return Replay(
-        pad([np.asarray(b.observations) for b in batches]),
-        pad([np.asarray(b.actions) for b in batches]),
-        pad([np.asarray(b.rewards) for b in batches]),
-        pad([np.asarray(b.terminations) for b in batches]),
-        pad([np.asarray(b.rows, np.int32) for b in batches]),
-        pad([starts(b) for b in batches]),
+        _pad([np.asarray(b.observations) for b in batches]),
+        _pad([np.asarray(b.actions) for b in batches]),
+        _pad([np.asarray(b.rewards) for b in batches]),
+        _pad([np.asarray(b.terminations) for b in batches]),
+        _pad([np.asarray(b.rows, np.int32) for b in batches]),
+        _pad([starts(b) for b in batches]),
         np.array([b.size for b in batches], np.int32),
+    )
+
+
+def _pad(arrays: list[np.ndarray]) -> np.ndarray:
+    out = np.zeros((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
+    for k, x in enumerate(arrays):
+        out[k, : len(x)] = x
+    return out
+
+
+def select(replay: Replay, choose: Callable[[int], np.ndarray]) -> Replay:
+    """Of each of K batches [K, ...] the episodes that ``choose`` picks, given how many there are, in its order."""
+    parts = []
+    for k, n in enumerate(replay.size):
+        first = np.unique(replay.starts[k, :n])
+        chosen = choose(len(first))
+        lengths = np.diff(first, append=n)[chosen]
+        index = np.concatenate([np.arange(x, x + t) for x, t in zip(first[chosen], lengths, strict=True)])
+        # an episode's observations, with the one after its last transition
+        rows = [np.arange(x, x + t + 1) for x, t in zip(replay.rows[k, first[chosen]], lengths, strict=True)]
+        parts.append(
+            Replay(
+                replay.observations[k, np.concatenate(rows)],
+                replay.actions[k, index],
+                replay.rewards[k, index],
+                replay.terminations[k, index],
+                (np.arange(len(index)) + np.repeat(np.arange(len(lengths)), lengths)).astype(np.int32),
+                np.repeat(np.cumsum([0, *lengths[:-1]]), lengths).astype(np.int32),
+                len(index),
+            )
+        )
+    return Replay(
+        _pad([part.observations for part in parts]),
+        _pad([part.actions for part in parts]),
+        _pad([part.rewards for part in parts]),
+        _pad([part.terminations for part in parts]),
+        _pad([part.rows for part in parts]),
+        _pad([part.starts for part in parts]),
+        np.array([part.size for part in parts], np.int32),
     )
 
 

@@ -13,7 +13,8 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from bmrl import parallel
-from bmrl.batch_rl.base import Algorithm, Targets
+from bmrl.batch_rl.base import Algorithm, Targets, polyak
+from bmrl.batch_rl.bcq import clipped_latents, critic_target
 from bmrl.batch_rl.replay import Replay
 from bmrl.batch_rl.teach import spec_of
 from bmrl.distill.contexts import ContextConfig, ContextIndex, draw_context
@@ -25,10 +26,31 @@ from bmrl.networks.set_encoder import context_inputs
 from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
 from bmrl.runs.metrics import Metrics
 from bmrl.runs.progress import Progress
-from bmrl.types import Transition, Watch
+from bmrl.types import ABLATION, Transition, Watch
 
 MAX_LOSS_RATIO = 1000.0  # bound on how far a term is scaled up to Q_S's
 AVERAGE_RATE = 0.01  # of the running means of the losses, by which they are scaled
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Parts of the loss that an ablation leaves out; the default is all of it."""
+
+    auxiliary: bool = True  # P's terms
+    scaling: bool = True  # every term scaled to Q_S's; False: the plain sum
+    proposal_gradients: bool = True  # of G_S and xi_S into the identity
+
+
+WHOLE = Parts()
+
+
+@dataclass(frozen=True)
+class TDConfig:
+    """Q_S learned from rewards by BCQ's target, in the place of the learners' values."""
+
+    discount: float = 0.99
+    target_rate: float = 0.005  # Polyak step of the target student
+    candidates: int = 10  # actions that G_S and xi_S propose in the next state
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,8 @@ class DistillConfig:
     decay: bool = True  # the learning rate falls to zero along a cosine
     predict_next: bool = False  # P predicts s' as well as r
     reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
+    parts: Parts = field(default=WHOLE, metadata=ABLATION)  # of the loss
+    td: TDConfig | None = field(default=None, metadata=ABLATION)  # None: Q_S is distilled
 
 
 class Minibatch(NamedTuple):
@@ -64,6 +88,7 @@ class DistillState(NamedTuple):
     student: Student
     optimiser: optax.OptState
     averages: dict[str, Float[Array, ""]]  # running mean of each loss term
+    target: Student | None = None  # a slow copy of the student, for TD targets
 
 
 # ---------------------------------------------------------------------- what is distilled
@@ -128,7 +153,7 @@ def _over_mdps(rows: list[Any]) -> Normaliser:
 # ---------------------------------------------------------------------- losses (section 4.1, Algorithm 1 line 12)
 
 
-def losses(student: Student, batch: Minibatch) -> dict[str, Array]:
+def losses(student: Student, batch: Minibatch, parts: Parts = WHOLE) -> dict[str, Array]:
     """The unscaled terms of Algorithm 1's loss, each a mean over elements and components.
 
     ``value`` is in units of the targets' variance, ``reward`` and ``next_observation`` of their own. Where f infers a
@@ -139,8 +164,9 @@ def losses(student: Student, batch: Minibatch) -> dict[str, Array]:
     encoder = student.encoder
     evidence = encoder.evidence(batch.context, batch.mask)
     m = proposer = encoder.identity(evidence)[:, None]  # one for all queries of a context
-    if encoder.embeddings is not None:
+    if encoder.labels:
         proposer = encoder.embedding(batch.mdp, evidence)[:, None]
+    proposer = proposer if parts.proposal_gradients else jax.lax.stop_gradient(proposer)
     s, a = batch.queries.observations, batch.queries.actions
     statistics = jax.lax.stop_gradient(student.statistics)  # a trained scale would only shrink the loss
 
@@ -156,8 +182,10 @@ def losses(student: Student, batch: Minibatch) -> dict[str, Array]:
         terms["correction"] = mean(
             (student.corrections(s, batch.targets.candidates, proposer) - batch.targets.corrections) ** 2
         )
-    if encoder.embeddings is not None:
+    if encoder.labels:
         terms["mdp"] = optax.softmax_cross_entropy_with_integer_labels(evidence.total, batch.mdp).mean()
+    if not parts.auxiliary:
+        return terms
     predicted = student.predictions(s, a, m)
     rewards = statistics.rewards(batch.queries.rewards[..., None])
     terms["reward"] = mean((predicted[..., :1] - rewards) ** 2)
@@ -171,10 +199,10 @@ def losses(student: Student, batch: Minibatch) -> dict[str, Array]:
 
 
 def scaled_loss(
-    student: Student, batch: Minibatch, averages: dict[str, Array], steps: Array
+    student: Student, batch: Minibatch, averages: dict[str, Array], steps: Array, parts: Parts = WHOLE
 ) -> tuple[Array, tuple[dict[str, Array], dict[str, Array]]]:
     """L_Q + sum over the other terms of stopgrad(mean L_Q / mean L_x) L_x, with running means, the ratio bounded."""
-    terms = losses(student, batch)
+    terms = losses(student, batch, parts)
     # A plain mean over the first steps, then an exponential one.
     rate = jnp.maximum(AVERAGE_RATE, 1.0 / (steps + 1.0))
     averages = {name: (1 - rate) * averages[name] + rate * jax.lax.stop_gradient(x) for name, x in terms.items()}
@@ -182,8 +210,26 @@ def scaled_loss(
         name: jnp.clip(averages["value"] / jnp.maximum(averages[name], 1e-12), 1 / MAX_LOSS_RATIO, MAX_LOSS_RATIO)
         for name in terms
     }
+    if not parts.scaling:
+        ratios = {name: jnp.ones(()) for name in terms}
     total = jnp.sum(jnp.stack([ratios[name] * x for name, x in terms.items()]))
     return total, (terms, averages)
+
+
+def td_values(target: Student, batch: Minibatch, key: Array, config: TDConfig) -> Float[Array, "c q"]:
+    """BCQ's target r + gamma (1 - d) max_a' Q_S(s', a', m) with one critic, all networks of the target student's.
+
+    The a' are proposed as the policy proposes them, under what the target student's f infers from the same context.
+    """
+    mdp_key, latent_key = jax.random.split(key)
+    evidence = target.encoder.evidence(batch.context, batch.mask)
+    proposers = target.encoder.sample(mdp_key, evidence, config.candidates)[:, :, None]
+    s = batch.queries.next_observations
+    s = jnp.broadcast_to(s, (config.candidates, *s.shape))
+    a = target.candidates(s, clipped_latents(latent_key, (*s.shape[:-1], target.latent_dim)), proposers)
+    a = jnp.clip(a + target.corrections(s, a, proposers), -1.0, 1.0)
+    next_values = target.values(s, a, target.encoder.identity(evidence)[:, None])[None]
+    return critic_target(batch.queries.rewards, batch.queries.terminations, next_values, config.discount, 1.0)
 
 
 # ---------------------------------------------------------------------- training
@@ -245,6 +291,8 @@ def distill(
     """Train f, E, P, Q_S, G_S and xi_S jointly; goes on from the newest checkpoint."""
     if config.queries_everywhere and not config.context.relabel:
         raise BmrlError(f"{stage}: queries_everywhere needs the reward model of relabelled contexts (relabel: true)")
+    if config.td and targets.candidates is None:
+        raise BmrlError(f"{stage}: TD targets need learners that propose actions (BCQ)")
     statistics = train_statistics(replay, targets)
     replay, targets = jax.tree.map(jnp.asarray, (replay, targets))
     key = parallel.learner_keys(seed, stage, 1)[0]
@@ -294,12 +342,14 @@ def initial_state(
         max_correction=max_correction,
         predict_next=config.predict_next,
     )
-    names = ["value", "reward"]
+    names = ["value"]
     names += ["candidate"] if student.candidate else []
     names += ["correction"] if student.correction else []
-    names += ["mdp"] if config.student.posterior else []
-    names += ["next_observation"] if config.predict_next else []
-    return DistillState(student, _optimiser(config).init(student), {name: jnp.zeros(()) for name in names})
+    names += ["reward"] if config.parts.auxiliary else []
+    names += ["mdp"] if student.encoder.labels else []
+    names += ["next_observation"] if config.parts.auxiliary and config.predict_next else []
+    averages = {name: jnp.zeros(()) for name in names}
+    return DistillState(student, _optimiser(config).init(student), averages, student if config.td else None)
 
 
 def _optimiser(config: DistillConfig) -> optax.GradientTransformation:
@@ -314,10 +364,18 @@ def _train_program(config: DistillConfig) -> Any:
     def one(
         state: DistillState, replay: Replay, targets: Targets, reward_model: RewardModel | None, key: Array, step: Array
     ) -> tuple[DistillState, dict[str, Array]]:
-        batch = draw_minibatch(jax.random.fold_in(key, step), replay, targets, reward_model, config)
-        grad, (terms, averages) = jax.grad(scaled_loss, has_aux=True)(state.student, batch, state.averages, step)
+        key = jax.random.fold_in(key, step)
+        batch = draw_minibatch(key, replay, targets, reward_model, config)
+        if config.td:
+            assert state.target is not None
+            values = td_values(state.target, batch, jax.random.fold_in(key, 4), config.td)  # 0 ... 3: the draws
+            batch = batch._replace(targets=batch.targets._replace(values=values))
+        loss = jax.grad(scaled_loss, has_aux=True)
+        grad, (terms, averages) = loss(state.student, batch, state.averages, step, config.parts)
         updates, optimiser_state = optimiser.update(grad, state.optimiser)
-        return DistillState(optax.apply_updates(state.student, updates), optimiser_state, averages), terms
+        student = optax.apply_updates(state.student, updates)
+        target = polyak(state.target, student, config.td.target_rate) if config.td else None
+        return DistillState(student, optimiser_state, averages, target), terms
 
     @jax.jit
     def train(

@@ -1,6 +1,6 @@
 """The super networks Q_S, G_S, xi_S and their companions f, E, P (Figure 1, right), and how they act."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import equinox as eqx
 import jax
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from bmrl.networks import MLP, ConditionedMLP, Normaliser
 from bmrl.networks.set_encoder import SetEncoder
-from bmrl.types import Spec
+from bmrl.types import ABLATION, Spec
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,10 @@ class StudentConfig:
     value_hidden: tuple[int, ...]  # Q_S
     candidate_hidden: tuple[int, ...] = ()  # G_S, where the learners have candidates
     correction_hidden: tuple[int, ...] = ()  # xi_S, where they have corrections
+    # False: f is not told which MDP a context is of, and G_S and xi_S get the identity that Q_S gets
+    labels: bool = field(default=True, metadata=ABLATION)
+    # False: the identity is withheld from xi_S
+    correction_identity: bool = field(default=True, metadata=ABLATION)
 
 
 class Statistics(eqx.Module):
@@ -50,6 +54,7 @@ class Student(eqx.Module):
     candidate: ConditionedMLP | None  # G_S(s, z, m), if the learners have candidates; z may have no components
     correction: ConditionedMLP | None  # xi_S(s, a, m), if the learners correct them
     max_correction: float = eqx.field(static=True)
+    correction_identity: bool = eqx.field(static=True)  # False: xi_S does not see it
 
     def __init__(
         self,
@@ -67,7 +72,7 @@ class Student(eqx.Module):
         s, a, m = spec.observation_dim, spec.action_dim, config.identity_dim
         self.statistics = statistics
         self.encoder = SetEncoder(
-            f, spec, statistics.context, config.encoder_hidden, m, mdps if config.posterior else None
+            f, spec, statistics.context, config.encoder_hidden, m, mdps if config.posterior else None, config.labels
         )
         self.auxiliary = MLP(e, s + a, config.auxiliary_hidden, config.auxiliary_dim)
         self.prediction = MLP(p, config.auxiliary_dim + m, config.prediction_hidden, 1 + (s if predict_next else 0))
@@ -78,6 +83,7 @@ class Student(eqx.Module):
         if max_correction > 0:
             self.correction = ConditionedMLP(xi, s + a, m, config.correction_hidden, a)
         self.max_correction = max_correction
+        self.correction_identity = config.correction_identity
 
     @property
     def latent_dim(self) -> int:
@@ -106,6 +112,7 @@ class Student(eqx.Module):
         """xi_S(s, a, m)."""
         if self.correction is None:
             return jnp.zeros_like(actions)
+        identity = identity if self.correction_identity else jnp.zeros_like(identity)
         return self.max_correction * jnp.tanh(self.correction(self._join(observations, actions), identity))
 
     def predictions(self, observations: Array, actions: Array, identity: Array) -> Float[Array, "*n outputs"]:

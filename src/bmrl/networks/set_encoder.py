@@ -44,6 +44,7 @@ class SetEncoder(eqx.Module):
     inputs: Normaliser  # of [s, a, r, s' - s]
     network: MLP  # a transition's evidence
     embeddings: Float[Array, "mdps identity"] | None
+    labels: bool = eqx.field(static=True)  # whether f learns whose a context is: then evidence k is of train MDP k
 
     def __init__(
         self,
@@ -53,12 +54,14 @@ class SetEncoder(eqx.Module):
         hidden: tuple[int, ...],
         identity_dim: int,
         mdps: int | None,
+        labels: bool = True,
     ):
         network_key, embedding_key = jax.random.split(key)
         self.inputs = inputs
         size = 2 * spec.observation_dim + spec.action_dim + 1
         self.network = MLP(network_key, size, hidden, mdps or identity_dim)
         self.embeddings = jax.random.normal(embedding_key, (mdps, identity_dim)) if mdps else None
+        self.labels = labels and mdps is not None
 
     @property
     def evidence_dim(self) -> int:
@@ -86,8 +89,8 @@ class SetEncoder(eqx.Module):
         return jnp.where(evidence.size[..., None] > 0, self.embeddings[mdp], 0.0)
 
     def sample(self, key: Array, evidence: Evidence, count: int) -> Float[Array, "count *n identity"]:
-        """Identities of ``count`` train MDPs drawn from the posterior; without embeddings, copies of the identity."""
-        if self.embeddings is None:
+        """Identities of ``count`` train MDPs drawn from the posterior; without labels, copies of the identity."""
+        if not self.labels:
             m = self.identity(evidence)
             return jnp.broadcast_to(m, (count, *m.shape))
         mdp = jax.random.categorical(key, evidence.total, shape=(count, *evidence.size.shape))

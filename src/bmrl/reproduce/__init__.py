@@ -5,7 +5,7 @@ from typing import cast, get_args
 
 from bmrl.errors import BmrlError
 from bmrl.experiments.experiment import Scale
-from bmrl.reproduce import cem_ablation, dynamics, figure2, figure3, proposition1
+from bmrl.reproduce import cem_ablation, dynamics, figure2, figure3, identity, proposition1
 from bmrl.reproduce.study import Study, parse_seeds, run_study
 
 STUDIES: dict[str, Study] = {
@@ -14,6 +14,7 @@ STUDIES: dict[str, Study] = {
     "cem-ablation": cem_ablation.STUDY,
     "proposition1": proposition1.STUDY,
     "dynamics": dynamics.STUDY,
+    "identity": identity.STUDY,
 }
 
 

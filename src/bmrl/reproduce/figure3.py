@@ -61,25 +61,34 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
     found = []
     for seed in seeds:
         for name in FAMILIES:
-            experiment = get_experiment(name, scale, seed)
-            family = get_family(experiment.family)
-            # The paper's SAC whatever the scale: it is what tiMe is measured against.
-            sac = SAC() if scale != "smoke" else SAC(hidden=(16,), batch_size=16)
-            online = replace(experiment.collect, sac=sac)
-            tests = family.test_mdps()
-            scratch = Scratch(experiment, tests, online, experiment.teach, 60, runs / f"{name}-scratch-{seed}")
+            experiment, scratch = get_experiment(name, scale, seed), scratch_of(name, scale, seed, runs)
             unit = f"{name}/seed-{seed}"
             found.append(Unit(f"{unit}/scratch", scratch.config, functools.partial(from_scratch, scratch)))
-            work = functools.partial(zero_shot, experiment, runs / f"{name}-{seed}")
+            work = functools.partial(zero_shot, experiment, run_directory(name, seed, runs))
             found.append(Unit(f"{unit}/tiMe", to_json(experiment), work))
             if seed == seeds[0]:
-                much = replace(online, transitions=LONGER * online.transitions)
-                longer = Scratch(experiment, tests[1:2], much, {}, 60, runs / f"{name}-longer-{seed}")
+                much = replace(scratch.collect, transitions=LONGER * scratch.collect.transitions)
+                longer = Scratch(experiment, scratch.mdps[1:2], much, {}, 60, runs / f"{name}-longer-{seed}")
                 found.append(Unit(f"{unit}/longer", longer.config, functools.partial(from_scratch, longer)))
     return found
 
 
+def run_directory(name: str, seed: int, runs: Path) -> Path:
+    """Where a family's whole pipeline of a seed lies, for all studies."""
+    return runs / f"{name}-{seed}"
+
+
 # ---------------------------------------------------------------------- SAC from scratch
+
+
+def scratch_of(name: str, scale: Scale, seed: int, runs: Path) -> Scratch:
+    """SAC from scratch in a family's test MDPs, with as many interactions as each train MDP was logged for."""
+    experiment = get_experiment(name, scale, seed)
+    # The paper's SAC whatever the scale: it is what tiMe is measured against.
+    sac = SAC() if scale != "smoke" else SAC(hidden=(16,), batch_size=16)
+    tests = get_family(experiment.family).test_mdps()
+    online = replace(experiment.collect, sac=sac)
+    return Scratch(experiment, tests, online, experiment.teach, 60, runs / f"{name}-scratch-{seed}")
 
 
 def from_scratch(scratch: Scratch) -> list[Row]:
@@ -87,20 +96,8 @@ def from_scratch(scratch: Scratch) -> list[Row]:
     experiment, mdps, directory = scratch.experiment, scratch.mdps, scratch.directory
     family, seed, seconds = get_family(experiment.family), experiment.seed, experiment.checkpoint_seconds
     with pipeline.working_on(directory):
-        metrics = Metrics(directory / "metrics.csv")
-        if not is_committed(directory / "batches" / f"mdp-{len(mdps) - 1:03d}"):
-            collect(
-                family,
-                mdps,
-                scratch.collect,
-                seed,
-                directory / "batches",
-                directory / "checkpoints" / "collect",
-                metrics,
-                seconds,
-                _evaluation(scratch),
-            )
-        rows = _curves(scratch)
+        collect_scratch(scratch)
+        metrics, rows = Metrics(directory / "metrics.csv"), _curves(scratch)
         for name, config in scratch.teach.items():
             path = directory / "teachers" / name
             if not is_committed(path):
@@ -116,6 +113,24 @@ def from_scratch(scratch: Scratch) -> list[Row]:
                 family, mdps, episodes, method=method, variant=variant, split="test", seed=seed, context="none"
             )
     return rows
+
+
+def collect_scratch(scratch: Scratch) -> None:
+    """Fill its batches/ with SAC's replay buffers, unless they are there; its metrics hold the curves."""
+    directory, experiment = scratch.directory, scratch.experiment
+    if is_committed(directory / "batches" / f"mdp-{len(scratch.mdps) - 1:03d}"):
+        return
+    collect(
+        get_family(experiment.family),
+        scratch.mdps,
+        scratch.collect,
+        experiment.seed,
+        directory / "batches",
+        directory / "checkpoints" / "collect",
+        Metrics(directory / "metrics.csv"),
+        experiment.checkpoint_seconds,
+        _evaluation(scratch),
+    )
 
 
 def _evaluation(scratch: Scratch) -> Watch:
@@ -160,10 +175,9 @@ def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
     """A whole pipeline, and its students and baselines on the family's test MDPs."""
     with pipeline.working_on(directory):
         run = pipeline.start_run(directory, experiment)
-        pipeline.collect_stage(run)
-        pipeline.phase_1_stages(run, list(experiment.distill), resume=True)
-        for variant in experiment.distill:
-            pipeline.distill_stage(run, variant, resume=True)
+        train(run, list(experiment.teach), list(experiment.distill))
+        for name in experiment.teach:
+            pipeline.pooled_stage(run, name, resume=True)
         clone(run)
         family, seed, episodes = get_family(experiment.family), experiment.seed, experiment.episodes
         mdps = family.test_mdps()
@@ -175,6 +189,15 @@ def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
                 family, mdps, result, method=method, variant=variant, split="test", seed=seed, context=context
             )
     return rows
+
+
+def train(run: pipeline.Run, learners: Sequence[str], students: Sequence[str]) -> None:
+    """Do what a run's pipeline lacks, up to the learners and the students of the given variants."""
+    pipeline.collect_stage(run)
+    for name in learners:
+        pipeline.teach_stage(run, name, resume=True)
+    for variant in students:
+        pipeline.distill_stage(run, variant, resume=True)
 
 
 def clone(run: pipeline.Run) -> None:

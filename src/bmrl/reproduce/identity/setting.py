@@ -1,0 +1,261 @@
+"""What every part of the study shares: the run directory, short students, and how they are tested."""
+
+import functools
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from bmrl import pipeline
+from bmrl.batch_rl.base import Targets
+from bmrl.batch_rl.replay import Replay, stack
+from bmrl.batch_rl.teach import TeachConfig, spec_of, teach
+from bmrl.config import difference, to_json
+from bmrl.data import read_batches
+from bmrl.distill.distill import DistillConfig, distill, teacher_targets
+from bmrl.distill.reward_model import RewardModelConfig
+from bmrl.distill.student import Student, StudentConfig
+from bmrl.errors import BmrlError
+from bmrl.evaluate.agents import Agent
+from bmrl.evaluate.evaluate import evaluate, rows_of, student_agent
+from bmrl.evaluate.rollout import Episodes
+from bmrl.experiments import get_experiment
+from bmrl.experiments.experiment import Experiment, Scale
+from bmrl.families import get_family
+from bmrl.families.base import Family, Parameters
+from bmrl.reproduce.figure3 import Scratch, collect_scratch, run_directory, scratch_of, train
+from bmrl.reproduce.identity.decoding import decoder
+from bmrl.reproduce.study import Row
+from bmrl.runs.metrics import Metrics
+from bmrl.runs.storage import is_committed
+
+FAMILY = "halfcheetah-velocity"
+BEYOND = (-1.0, 3.0)  # m/s, in which the sweep's velocities lie
+SETTLED = 16  # steps after which the identity of an episode is scored
+
+# A short student: a minute on one core for 8,000 updates of 256 elements.
+SHORT_STUDENT = StudentConfig(
+    identity_dim=32,
+    posterior=True,
+    encoder_hidden=(128, 128),
+    auxiliary_hidden=(128,),
+    auxiliary_dim=64,
+    prediction_hidden=(32,),
+    value_hidden=(192, 192, 192),
+    candidate_hidden=(256, 256, 256),
+    correction_hidden=(64, 64),
+)
+SMOKE_STUDENT = StudentConfig(4, True, (8,), (8,), 8, (8,), (8,), (8,), (8,))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The study at one scale and seed."""
+
+    experiment: Experiment
+    directory: Path  # of the experiment's run
+    scratch: Scratch  # what SAC logged in the test MDPs
+    short: DistillConfig  # of the students of the sweeps and ablations
+    teach: TeachConfig  # of learners that are taught anew
+    episodes: int  # in each MDP, where many are tested
+    sizes: tuple[int, ...]  # of contexts
+    counts: tuple[int, ...]  # of train MDPs
+    eight: int  # train MDPs of the part on batch quality
+    velocities: tuple[float, ...]  # of the sweep
+    conditions: int | None  # how many of a part's conditions are done; None: all
+
+    @property
+    def family(self) -> Family:
+        """The family of the experiment; it may be asked for velocities beyond its interval."""
+        return replace(get_family(self.experiment.family), bounds={"target_velocity": BEYOND})
+
+    @property
+    def config(self) -> dict[str, object]:
+        """What all rows depend on."""
+        return {
+            "experiment": to_json(self.experiment),
+            "short": to_json(self.short),
+            "teach": to_json(self.teach),
+            "episodes": self.episodes,
+        }
+
+
+def setting_of(scale: Scale, seed: int, runs: Path) -> Setting:
+    """The study's sizes."""
+    experiment, smoke = get_experiment(FAMILY, scale, seed), scale == "smoke"
+    default = experiment.distill["default"]
+    student = {"smoke": SMOKE_STUDENT, "laptop": SHORT_STUDENT, "paper": default.student}[scale]
+    updates = {"smoke": 4, "laptop": 8000, "paper": 60_000}[scale]
+    short = replace(
+        default,
+        student=student,
+        contexts=16,
+        queries=16,
+        updates=updates,
+        reward_model=RewardModelConfig(hidden=(8,), updates=4) if smoke else RewardModelConfig(updates=updates // 4),
+    )
+    return Setting(
+        experiment,
+        run_directory(FAMILY, seed, runs),
+        scratch_of(FAMILY, scale, seed, runs),
+        short,
+        experiment.teach["default"],
+        episodes=1 if smoke else 10,
+        sizes=(1, 4) if smoke else (1, 4, 16, 64, 256),
+        counts=(2, 29) if smoke else (2, 4, 8, 16, 29),
+        eight=2 if smoke else 8,
+        # halfway between train velocities, so none is one; the test velocities are among them
+        velocities=(-0.225, 0.475, 1.875) if smoke else tuple(round(0.1 * k - 0.225, 3) for k in range(22)),
+        conditions=2 if smoke else None,
+    )
+
+
+@contextmanager
+def working_on(setting: Setting, students: Sequence[str] = (), learners: str = "default") -> Iterator[pipeline.Run]:
+    """The experiment's run with batches, and the learners and students of the given variants, held for this process."""
+    with pipeline.working_on(setting.directory):
+        run = pipeline.start_run(setting.directory, setting.experiment)
+        needed = (learners, *(setting.experiment.learners(variant) for variant in students))
+        train(run, tuple(dict.fromkeys(needed)), students)
+        yield run
+
+
+def logs_of_tests(setting: Setting) -> Replay:
+    """What SAC from scratch logged in each of the family's test MDPs, [K, ...]."""
+    with pipeline.working_on(setting.scratch.directory):
+        collect_scratch(setting.scratch)
+        return stack(read_batches(setting.scratch.directory / "batches"))
+
+
+def splits(family: Family) -> dict[str, tuple[Parameters, ...]]:
+    """The MDPs that no batch is of."""
+    return {"test": family.test_mdps(), "validation": family.validation_mdps()}
+
+
+# ---------------------------------------------------------------------- what a student is taught
+
+
+def evenly(total: int, count: int) -> np.ndarray:
+    """``count`` of 0 ... total - 1, evenly spread, with the first and the last."""
+    return np.round(np.linspace(0, total - 1, count)).astype(int)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Some train MDPs with their batches and learners, [K, ...] each."""
+
+    mdps: tuple[Parameters, ...]
+    replay: Replay
+    learners: pipeline.Learners
+    seed: int
+
+    @functools.cached_property
+    def targets(self) -> Targets:
+        """What the learners say of their own batches."""
+        return teacher_targets(self.learners.algorithm, self.learners.states, self.replay, self.seed)
+
+    def some(self, count: int) -> "Lesson":
+        """The same of ``count`` evenly spread train MDPs."""
+        if count == len(self.mdps):
+            return self
+        k = evenly(len(self.mdps), count)
+        states = jax.tree.map(lambda x: x[k], self.learners.states)
+        return Lesson(
+            tuple(self.mdps[i] for i in k),
+            Replay(*(x[k] for x in self.replay)),
+            pipeline.Learners(self.learners.algorithm, states),
+            self.seed,
+        )
+
+
+def lesson_of(run: pipeline.Run, learners: str = "default") -> Lesson:
+    """Everything that the run's batches and the learners of a variant have to teach."""
+    found = pipeline.load_learners(run.directory / "teachers" / learners)
+    mdps = get_family(run.experiment.family).train_mdps()
+    return Lesson(mdps, pipeline.load_replay(run), found, run.experiment.seed)
+
+
+def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillConfig) -> Student:
+    """A student of the given name, distilled in a short time; found where it is there, else made.
+
+    All have the same random numbers, so that they differ in nothing but their configurations and lessons. Raises
+    BmrlError where another configuration has the name.
+    """
+    directory, experiment = setting.directory / "identity" / name, setting.experiment
+    path = directory / "student"
+    if not is_committed(path):
+        bound = getattr(lesson.learners.algorithm, "max_perturbation", 0.0)
+        checkpoints = directory / "checkpoints"
+        student = distill(
+            lesson.replay,
+            lesson.targets,
+            bound,
+            config,
+            experiment.seed,
+            checkpoints,
+            Metrics(directory / "metrics.csv"),
+            "distill",
+            experiment.checkpoint_seconds,
+        )
+        pipeline.save_student(path, config, spec_of(lesson.replay), lesson.targets, bound, student)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    student, found = pipeline.load_student(path)
+    if lines := difference(to_json(found), to_json(config)):
+        raise BmrlError(f"{path} is of another configuration: {'; '.join(lines)}; choose another --runs")
+    return student
+
+
+def taught_anew(setting: Setting, name: str, lesson: Lesson, replay: Replay) -> Lesson:
+    """The lesson with other batches and learners of these; found where they are there, else made."""
+    directory, experiment = setting.directory / "identity" / name, setting.experiment
+    path, checkpoints = directory / "learners", directory / "checkpoints-teach"
+    if not is_committed(path):
+        metrics, seconds = Metrics(directory / "metrics.csv"), experiment.checkpoint_seconds
+        states = teach(replay, setting.teach, experiment.seed, checkpoints, metrics, "teach", seconds)
+        pipeline.save_learners(path, setting.teach, spec_of(replay), len(replay.size), states)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    return replace(lesson, replay=replay, learners=pipeline.load_learners(path))
+
+
+# ---------------------------------------------------------------------- tests
+
+
+def tested(
+    setting: Setting, part: str, condition: str, method: str, agent: Agent, split: str, mdps: Sequence[Parameters]
+) -> tuple[list[Row], Episodes]:
+    """Rows of an agent in each of the MDPs, and its episodes."""
+    family, seed = setting.family, setting.experiment.seed
+    episodes = evaluate(family, mdps, agent, setting.episodes, seed)
+    rows = rows_of(family, mdps, episodes, method=method, variant=condition, split=split, seed=seed, context="")
+    return [{"part": part, "condition": condition, **row} for row in rows], episodes
+
+
+def short_rows(
+    setting: Setting, part: str, condition: str, lesson: Lesson, config: DistillConfig, name: str
+) -> list[Row]:
+    """Rows of a short student in all test and validation MDPs, with contexts of its own episodes.
+
+    ``decoding`` is the mean error, in m/s, of the velocity that is decoded from the identity after ``SETTLED`` steps.
+    """
+    student = short_student(setting, name, lesson, config)
+    decode = decoder(student, config.context.size, lesson.replay, velocities(lesson.mdps), setting.experiment.seed)
+    rows = []
+    for split, mdps in splits(setting.family).items():
+        slots = [mdp for mdp in mdps for _ in range(setting.episodes)]
+        agent = student_agent(student, config.context, "episode", slots)
+        found, episodes = tested(setting, part, condition, "tiMe", agent, split, mdps)
+        assert episodes.identities is not None
+        errors = np.abs(decode(episodes.identities) - velocities(slots)[:, None])[:, SETTLED:]
+        by_mdp = errors.reshape(len(mdps), -1).mean(1)
+        trained = {"updates": config.updates, "elements": config.contexts * config.queries}
+        rows += [{**row, **trained, "decoding": error} for row, error in zip(found, by_mdp, strict=True)]
+    return rows
+
+
+def velocities(mdps: Sequence[Parameters]) -> np.ndarray:
+    """The target velocities of MDPs, m/s."""
+    return np.array([mdp["target_velocity"] for mdp in mdps])

@@ -1,0 +1,153 @@
+"""The study of the identity: what its helpers do, and the whole of it at smoke scale on a run that is there already."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from batch_rl import toys
+from networks import reference
+from PIL import Image
+
+from bmrl import pipeline
+from bmrl.batch_rl.base import Targets
+from bmrl.batch_rl.replay import select, stack
+from bmrl.batch_rl.teach import spec_of, teacher_template
+from bmrl.data import read_batches, write_batch
+from bmrl.distill.student import Statistics, Student
+from bmrl.families import FAMILIES, get_family
+from bmrl.networks import Normaliser
+from bmrl.reproduce import reproduce
+from bmrl.reproduce.identity import PARTS, units
+from bmrl.reproduce.identity.decoding import draw_contexts, posterior_mean, ridge
+from bmrl.reproduce.identity.setting import SMOKE_STUDENT, evenly, setting_of
+from bmrl.reproduce.identity.training import ablated, bases
+from bmrl.types import Spec
+
+LENGTHS = [[3, 1, 4, 2], [2, 5, 1]]
+
+
+@pytest.fixture(scope="module")
+def replay(tmp_path_factory):
+    return toys.replay(tmp_path_factory.mktemp("batches"), [toys.numbered(x, k) for k, x in enumerate(LENGTHS)])
+
+
+# ---------------------------------------------------------------------- helpers
+
+
+def test_train_mdps_are_evenly_spread_from_end_to_end():
+    assert evenly(29, 8).tolist() == [0, 4, 8, 12, 16, 20, 24, 28]
+    assert evenly(29, 2).tolist() == [0, 28]
+    assert evenly(29, 29).tolist() == list(range(29))
+
+
+def test_chosen_episodes_are_whole_and_in_order(replay):
+    chosen = select(replay, lambda episodes: np.array([2, 0]))
+    assert chosen.size.tolist() == [7, 3]
+    for k, lengths in enumerate(LENGTHS):
+        starts = np.cumsum([0, *lengths])
+        order = np.concatenate([np.arange(starts[e], starts[e + 1]) for e in (2, 0)])
+        whole, part = (jax.tree.map(lambda x, k=k: x[k], x) for x in (replay, chosen))
+        jax.tree.map(np.testing.assert_array_equal, part.take(np.arange(len(order))), whole.take(order))
+        assert part.starts[: len(order)].tolist() == [0] * lengths[2] + [lengths[2]] * lengths[0]
+
+
+def test_contexts_of_logs_are_of_one_mdp_and_prefixes_begin_and_end_with_an_episode(replay):
+    context, mask = draw_contexts(replay, 0, np.random.default_rng(0), 200, 3, prefix=False)
+    assert mask.all() and set(np.unique(context.rewards)) == set(range(1, 11))
+    context, mask = draw_contexts(replay, 0, np.random.default_rng(0), 200, 3, prefix=True)
+    found = {tuple(r[m].astype(int).tolist()) for r, m in zip(context.rewards, mask, strict=True)}
+    assert found == {(1, 2, 3), (4,), (5, 6, 7), (9, 10)}
+
+
+def test_a_velocity_is_read_off_an_identity_that_holds_it():
+    rng = np.random.default_rng(0)
+    velocity = rng.uniform(0, 1.5, 300)
+    identities = np.outer(velocity, [2.0, -1.0, 0.0]) + np.array([0.0, 3.0, 5.0])  # the last component is constant
+    decode = ridge(identities, velocity)
+    np.testing.assert_allclose(decode(identities.reshape(3, 100, 3)), velocity.reshape(3, 100), atol=1e-3)
+    blind = ridge(rng.normal(size=(300, 3)), velocity)
+    assert np.abs(blind(rng.normal(size=(300, 3))) - velocity.mean()).max() < 0.2
+
+
+def test_the_posteriors_mean_velocity_is_read_off_its_mean_embedding():
+    student = untrained_student(29)
+    velocities = np.array([mdp["target_velocity"] for mdp in get_family("halfcheetah-velocity").train_mdps()])
+    posterior = np.random.default_rng(0).dirichlet(np.ones(29), size=(4, 5))
+    identities = posterior @ np.asarray(student.encoder.embeddings, float)
+    np.testing.assert_allclose(posterior_mean(student, velocities)(identities), posterior @ velocities, atol=1e-3)
+
+
+def test_every_ablation_changes_one_thing_and_no_name_stands_for_two(tmp_path):
+    setting = setting_of("laptop", 0, tmp_path)
+    for kind, base in bases(setting).items():
+        found = ablated(base)
+        assert found.pop("nothing") == base
+        assert len(set(found.values())) == len(found) and base not in found.values()
+        assert ("labels" in found) == (kind == "base")
+
+
+# ---------------------------------------------------------------------- the whole study
+
+
+def untrained_student(mdps):
+    """A student of HalfCheetah with a posterior over some MDPs, as it starts."""
+    statistics = Statistics(*(Normaliser.identity(n) for n in (17, 41, 1, 1)))
+    config, sizes = replace(SMOKE_STUDENT, identity_dim=32), {"mdps": mdps, "latent_dim": 12, "max_correction": 0.05}
+
+    def make():
+        return Student(jax.random.PRNGKey(0), Spec(17, 6), statistics, config, **sizes, predict_next=False)
+
+    return reference.filled(make)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The run that the study would make first, with noise for batches and untrained learners and students."""
+    directory = tmp_path_factory.mktemp("runs")
+    setting, rng = setting_of("smoke", 0, directory), np.random.default_rng(0)
+    family = get_family("halfcheetah-velocity")
+    for path, mdps in ((setting.directory, family.train_mdps()), (setting.scratch.directory, family.test_mdps())):
+        for k, mdp in enumerate(mdps):
+            truncations = np.arange(24) % 4 == 3
+            write_batch(
+                path / "batches" / f"mdp-{k:03d}",
+                observations=rng.normal(size=(30, 17)),
+                actions=rng.uniform(-1, 1, (24, 6)),
+                rewards=rng.normal(size=24),
+                terminations=np.zeros(24, bool),
+                truncations=truncations,
+                mdp=mdp,
+                family=family.name,
+                provenance={},
+            )
+    replay = stack(read_batches(setting.directory / "batches"))
+    spec = spec_of(replay)
+    for name, config in setting.experiment.teach.items():
+        template = teacher_template(config.algorithm, spec, 29)
+        states = jax.tree.map(lambda x: rng.uniform(0.01, 0.02, x.shape).astype(x.dtype), template)
+        pipeline.save_learners(setting.directory / "teachers" / name, config, spec, 29, states)
+    targets = Targets(np.zeros((29, 24)), np.zeros((29, 24, 12)))
+    config = replace(setting.short, student=replace(SMOKE_STUDENT, identity_dim=32))
+    for variant in ("default", "paper"):
+        student = untrained_student(29)
+        pipeline.save_student(setting.directory / "students" / variant, config, spec, targets, 0.05, student)
+    return directory
+
+
+def test_the_smoke_study_ends_with_a_page_of_every_part(runs, tmp_path, monkeypatch):
+    family = get_family("halfcheetah-velocity")
+    monkeypatch.setitem(FAMILIES, family.name, replace(family, horizon=20))
+    reproduce("identity", "smoke", "0", tmp_path, runs, "*")
+    found = json.loads((tmp_path / "results.json").read_text())["units"]
+    assert found.keys() == {f"seed-0/{part}" for part in PARTS} == {unit.name for unit in units("smoke", [0], runs)}
+    text = (tmp_path / "README.md").read_text()
+    pictures = {path.name for path in tmp_path.glob("*.png")}
+    assert pictures and all(f"({name})" in text for name in pictures) and text.count(".png)") == len(pictures)
+    assert text.count("**Answer.**") == 9
+    for name in pictures:
+        with Image.open(tmp_path / name) as image:
+            image.load()
+    reproduce("identity", "smoke", "0", tmp_path, runs, "*")  # nothing is done again
+    assert json.loads((tmp_path / "results.json").read_text())["units"] == found
