@@ -73,7 +73,7 @@ def test_every_loss_equals_its_reference(state, batch):
     def everything(state, low, high):
         s, a = batch.observations, batch.actions
         return {
-            "latents": bcq.clipped_latents(KEY, (5, N), 2),
+            "latents": bcq.clipped_latents(KEY, (5, N, 4)),
             "vae": bcq.vae_loss_fn(state.generator, s, a, KEY),
             "vae, low": bcq.vae_loss_fn(low, s, a, KEY),
             "vae, high": bcq.vae_loss_fn(high, s, a, KEY),

@@ -106,6 +106,12 @@ def test_the_verdict_follows_from_the_bound(time, verdict, tmp_path):
     assert (tmp_path / "halfcheetah-velocity.png").stat().st_size > 10_000
 
 
+def test_two_seeds_are_too_few_for_a_verdict(tmp_path):
+    rows = [row for row in rows_of(tiMe=-20.0, SAC_from_scratch=-25.0, **OTHERS) if row["seed"] < 2]
+    page = figure3.page(rows, tmp_path)
+    assert next(line for line in page.splitlines() if "60,000" in line).endswith("| too few seeds |")
+
+
 def test_a_method_that_a_baseline_beats_is_said_to_be_below_it(tmp_path):
     page = figure3.page(rows_of(tiMe=-30.0, SAC_from_scratch=-25.0, **(OTHERS | {"pooled": -28.0})), tmp_path)
     assert "| no |" in next(line for line in page.splitlines() if "60,000" in line)

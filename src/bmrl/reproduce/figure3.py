@@ -30,6 +30,7 @@ from bmrl.types import Watch
 
 FAMILIES = ("halfcheetah-velocity", "hopper-velocity")
 LONGER = 5  # times the interactions, for the run that tests whether SAC would still improve
+FEW = 3  # seeds that a verdict needs
 EVALUATION_STEPS = 5000  # environment steps behind each point of a curve (appendix B)
 
 
@@ -341,6 +342,7 @@ def _verdict(points: Sequence[Row]) -> list[str]:
         allowed = -0.1 * (its - reference)
         above = mine > max(reference, best(("pooled", "behaviour cloning")))
         interactions = max(int(x) for x in by_seed(points, "SAC from scratch", mdp, "interactions").values())
+        verdict = "at least as good" if low >= 0 else "on par" if low >= allowed else "below"
         cells = [
             mdp_name(mdp),
             f"{interactions:,}",
@@ -350,7 +352,7 @@ def _verdict(points: Sequence[Row]) -> list[str]:
             f"{(mine - reference) / (its - reference):.2f}",
             "yes" if above else "no",
             number(mine - best(("nearest teacher",))),
-            "at least as good" if low >= 0 else "on par" if low >= allowed else "below",
+            verdict if len(seeds) >= FEW else "too few seeds",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""] if len(lines) > 4 else []
