@@ -63,7 +63,7 @@ COLOURS: dict[str, str] = {
     "pooled": RED,
     "pooled (BCQ)": PINK,
     "contextual": "#A6761D",
-    "BCQ on own data": "#5D6D3A",
+    "on own data": "#5D6D3A",
     "behaviour cloning": "#AA4499",
     "standing still": "#999933",
     "uniform actions": "#332288",
