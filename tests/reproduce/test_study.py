@@ -1,6 +1,7 @@
 """A study keeps the rows of finished units, goes on with the others, and never mixes configurations."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -29,7 +30,8 @@ def go(study, out, seeds=(0, 1, 2), only="*", scale="smoke", runs=None):
     run_study("a study", study, scale, seeds, out, runs, only)
 
 
-def test_finished_units_are_kept_and_not_done_again(tmp_path):
+def test_finished_units_are_kept_and_not_done_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bmrl", "reproduce", "a study"])
     done = []
     with pytest.raises(KeyboardInterrupt):
         go(counting(done, fail=[1]), tmp_path)
@@ -41,7 +43,8 @@ def test_finished_units_are_kept_and_not_done_again(tmp_path):
     assert data["study"] == "a study" and data["scale"] == "smoke"
     unit = data["units"]["seed-1"]
     assert unit["rows"] == [{"seed": 1, "value": 0.33333, "list": [1.0, None], "runs": str(tmp_path / "runs")}]
-    assert unit["versions"].keys() >= {"bmrl", "jax"} and unit["command"].startswith("bmrl ") and unit["machine"]
+    assert unit["versions"].keys() >= {"bmrl", "jax"} and unit["machine"]
+    assert unit["command"] == "bmrl reproduce 'a study'"
     page = (tmp_path / "README.md").read_text()
     assert "[0, 1, 2]" in page and "| seed-2 | 0:0" in page
 
