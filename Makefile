@@ -21,7 +21,7 @@ run: setup
 	$(BIN)/bmrl run point-goal --scale laptop --seed 0 --variants default paper --out runs/point-goal --resume
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 	$(BIN)/python tools/check_wheel.py
 
 lint: setup

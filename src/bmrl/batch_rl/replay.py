@@ -109,6 +109,16 @@ def select(replay: Replay, choose: Callable[[int], np.ndarray]) -> Replay:
     )
 
 
+def concatenate(replays: Sequence[Replay]) -> Replay:
+    """Batches [K, ...] and others [L, ...] as [K + L, ...]."""
+    return Replay(
+        *(
+            _pad([x for array in arrays for x in array]) if arrays[0].ndim > 1 else np.concatenate(arrays)
+            for arrays in zip(*replays, strict=True)
+        )
+    )
+
+
 def pool(replay: Replay) -> Replay:
     """K batches [K, ...] as one batch [1, ...], as if no one had noted which MDP a transition came from."""
     used = [replay.rows[k, n - 1] + 2 for k, n in enumerate(replay.size)]  # observation rows without padding

@@ -12,13 +12,14 @@ import numpy as np
 
 from bmrl import pipeline
 from bmrl.batch_rl.base import Targets
-from bmrl.batch_rl.replay import Replay, stack
+from bmrl.batch_rl.replay import Replay, concatenate, stack
 from bmrl.batch_rl.teach import TeachConfig, spec_of, teach
 from bmrl.config import difference, to_json
 from bmrl.data import read_batches
 from bmrl.distill.distill import DistillConfig, distill, teacher_targets
 from bmrl.distill.reward_model import RewardModelConfig
 from bmrl.distill.student import Student, StudentConfig
+from bmrl.distill.virtual import virtual_replay
 from bmrl.errors import BmrlError
 from bmrl.evaluate.agents import Agent
 from bmrl.evaluate.evaluate import evaluate, rows_of, student_agent
@@ -64,6 +65,7 @@ class Setting:
     episodes: int  # in each MDP, where many are tested
     sizes: tuple[int, ...]  # of contexts
     counts: tuple[int, ...]  # of train MDPs
+    filled: int  # train MDPs that virtual ones fill up to
     eight: int  # train MDPs of the part on batch quality
     velocities: tuple[float, ...]  # of the sweep
     conditions: int | None  # how many of a part's conditions are done; None: all
@@ -107,6 +109,7 @@ def setting_of(scale: Scale, seed: int, runs: Path) -> Setting:
         episodes=1 if smoke else 10,
         sizes=(1, 4) if smoke else (1, 4, 16, 64, 256),
         counts=(2,) if smoke else (2, 4, 8, 16, 29),
+        filled=3 if smoke else 16,
         eight=2 if smoke else 8,
         # halfway between train velocities, so none is one; the test velocities are among them
         velocities=(-0.225, 0.475, 1.875) if smoke else tuple(round(0.1 * k - 0.225, 3) for k in range(22)),
@@ -148,7 +151,7 @@ def evenly(total: int, count: int) -> np.ndarray:
 class Lesson:
     """Some train MDPs with their batches and learners, [K, ...] each."""
 
-    mdps: tuple[Parameters, ...]
+    mdps: tuple[Parameters, ...]  # the first of the K; those that follow are virtual
     replay: Replay
     learners: pipeline.Learners
     seed: int
@@ -219,6 +222,16 @@ def taught_anew(setting: Setting, name: str, lesson: Lesson, replay: Replay) -> 
         pipeline.save_learners(path, setting.teach, spec_of(replay), len(replay.size), states)
         shutil.rmtree(checkpoints, ignore_errors=True)
     return replace(lesson, replay=replay, learners=pipeline.load_learners(path))
+
+
+def with_virtual(setting: Setting, name: str, lesson: Lesson) -> Lesson:
+    """The lesson with as many virtual MDPs and their learners as fill it up."""
+    count, reward_model = setting.filled - len(lesson.mdps), setting.experiment.distill["default"].reward_model
+    made = virtual_replay(lesson.replay, count, reward_model, lesson.seed)
+    found = taught_anew(setting, name, lesson, made).learners
+    states = jax.tree.map(lambda *x: np.concatenate(x), lesson.learners.states, found.states)
+    replay = concatenate([lesson.replay, made])
+    return replace(lesson, replay=replay, learners=pipeline.Learners(found.algorithm, states))
 
 
 # ---------------------------------------------------------------------- tests

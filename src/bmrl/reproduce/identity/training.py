@@ -22,6 +22,7 @@ from bmrl.reproduce.identity.setting import (
     taught_anew,
     tested,
     velocities,
+    with_virtual,
     working_on,
 )
 from bmrl.reproduce.study import Row
@@ -63,7 +64,7 @@ def _contexts() -> list[ContextConfig]:
 
 
 def counts(setting: Setting) -> list[Row]:
-    """Students of K evenly spread train MDPs, beside the nearest of these K's learner."""
+    """Students of K evenly spread train MDPs, without and with virtual ones, beside the nearest one's learner."""
     rows = []
     with working_on(setting) as run:
         whole = lesson_of(run)
@@ -72,6 +73,10 @@ def counts(setting: Setting) -> list[Row]:
             for kind, config in bases(setting).items():
                 name = kind if count == len(whole.mdps) else f"{kind}-of-{count}"
                 rows += short_rows(setting, "k", f"{kind}, {count}", lesson, config, name)
+            if count < setting.filled:
+                name = f"virtual-of-{count}"
+                filled = with_virtual(setting, name, lesson)
+                rows += short_rows(setting, "k", f"virtual, {count}", filled, setting.short, name)
             for split, mdps in splits(setting.family).items():
                 which = nearest(mdps, lesson.mdps, setting.family)
                 learners = lesson.learners
