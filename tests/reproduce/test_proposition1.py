@@ -7,8 +7,11 @@ import pytest
 from PIL import Image
 
 from bmrl.figures.proposition1 import METHODS, part
-from bmrl.reproduce import proposition1, reproduce
-from bmrl.reproduce.proposition1 import DETAIL, EXPERTISE, FAST, MDPS, SETTINGS, SHARES, SLOW, page, units, verdicts
+from bmrl.reproduce import reproduce
+from bmrl.reproduce.proposition1 import units
+from bmrl.reproduce.proposition1.examples import FAST, SLOW
+from bmrl.reproduce.proposition1.page import PICTURES, page, verdicts
+from bmrl.reproduce.proposition1.random_mdps import DETAIL, EXPERTISE, MDPS, SETTINGS, SHARES
 from bmrl.runs.storage import read_json
 from bmrl.tabular import SCHEDULES
 
@@ -137,7 +140,7 @@ def pictures(text):
 
 def test_page_shows_every_picture(rows, tmp_path):
     text = page(rows, tmp_path)
-    assert len(pictures(text)) == len(proposition1.PICTURES)
+    assert len(pictures(text)) == len(PICTURES)
     for name in pictures(text):
         with Image.open(tmp_path / name) as picture:
             picture.verify()
