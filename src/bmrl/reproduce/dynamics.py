@@ -12,7 +12,7 @@ from bmrl import pipeline
 from bmrl.config import to_json
 from bmrl.distill.student import Student
 from bmrl.evaluate.agents import Agent, FixedAgent
-from bmrl.evaluate.evaluate import evaluate, learner_agent, mixture, nearest, oracle_agent, rows_of, student_agent
+from bmrl.evaluate.evaluate import evaluate, mixture, oracle_agent, rows_of
 from bmrl.evaluate.rollout import Episodes
 from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
@@ -31,17 +31,19 @@ from bmrl.figures.style import (
     styled,
 )
 from bmrl.networks.set_encoder import Evidence
+from bmrl.report import learned_agents
+from bmrl.reproduce.figure3 import train
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.types import Transition
 
 FAMILIES = ("halfcheetah-dynamics", "halfcheetah-velocity-dynamics")
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 200)  # of an episode, after which the identity is decoded
 EARLY = 16  # the step of the verdict: by then a context is as large as the largest of training
-METHODS = (  # in the order of rows and tables
+METHODS = (  # in the order of the table
     ("tiMe", "default"),
     ("tiMe", "reward-only"),
     ("oracle", "told"),
-    ("nearest MDP", "TD3BC"),
+    ("nearest teacher", "TD3BC"),
     ("pooled", "TD3BC"),
     ("standing still", ""),
 )
@@ -62,10 +64,8 @@ def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
     """Both students and what stands beside them on the family's test MDPs; how well each step knows the MDP."""
     with pipeline.working_on(directory):
         run = pipeline.start_run(directory, experiment)
-        pipeline.collect_stage(run)
-        pipeline.phase_1_stages(run, list(experiment.distill), resume=True)
-        for variant in experiment.distill:
-            pipeline.distill_stage(run, variant, resume=True)
+        train(run, list(experiment.teach), list(experiment.distill))
+        pipeline.pooled_stage(run, resume=True)
         family, seed, mdps = get_family(experiment.family), experiment.seed, get_family(experiment.family).test_mdps()
         rows = []
         for (method, variant), agent in agents(run, mdps).items():
@@ -86,17 +86,10 @@ def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
 def agents(run: pipeline.Run, mdps: Sequence[Parameters]) -> dict[tuple[str, str], Agent]:
     """Every policy of `METHODS`."""
     family, episodes = get_family(run.experiment.family), run.experiment.episodes
-    train, slots = family.train_mdps(), [m for m in mdps for _ in range(episodes)]
-    found: dict[tuple[str, str], Agent] = {}
-    for variant in run.experiment.distill:
-        student, config = pipeline.load_student(run.directory / "students" / variant)
-        found["tiMe", variant] = student_agent(student, config.context, "episode", slots)
+    found = learned_agents(run, family, mdps, episodes)
     student, config = pipeline.load_student(run.directory / "students" / "default")
-    found["oracle", "told"] = oracle_agent(student, config.context, family, train, slots)
-    teachers, pooled = (pipeline.load_learners(run.directory / name / "default") for name in ("teachers", "pooled"))
-    which, first = nearest(mdps, train, family), np.zeros(len(mdps), int)
-    found["nearest MDP", "TD3BC"] = learner_agent(teachers.algorithm, teachers.states, which, episodes)
-    found["pooled", "TD3BC"] = learner_agent(pooled.algorithm, pooled.states, first, episodes)
+    slots = [mdp for mdp in mdps for _ in range(episodes)]
+    found["oracle", "told"] = oracle_agent(student, config.context, family, family.train_mdps(), slots)
     found["standing still", ""] = FixedAgent(family.action_dim, uniform=False)
     return found
 
@@ -161,8 +154,8 @@ The train MDPs are the first 16 points of Halton's sequence in these parameters.
 of which there is no batch. SAC's replay buffers in the train MDPs are the batches, TD3+BC learns from each, and two
 students are distilled, which differ in one thing: P of **tiMe** predicts r and s', P of **tiMe (reward-only)** r alone.
 Both act zero-shot, with the transitions of the running episode as the context. Beside them: the **oracle**, the first
-student told its MDP as a mixture of the train MDPs around it; the teacher of the **nearest MDP**, which is TD3+BC on
-that MDP's batch; and the **pooled** learner, TD3+BC on all batches as if they were one MDP's.
+student told its MDP as a mixture of the train MDPs around it; the **nearest teacher**, TD3+BC on the batch of the
+nearest train MDP; and the **pooled** learner, TD3+BC on all batches as if they were one MDP's.
 
 **A change to Algorithm 1.** Its contexts come from the MDP's own batch. From these f learns to tell the batches by the
 gaits that they were logged with, and at test the gait is the student's own. Here a context is a piece of any MDP's
@@ -194,7 +187,7 @@ def verdicts(tests: Sequence[Row], identities: Sequence[Row]) -> str:
     """Markdown: three claims, each with its verdict and the figures that it follows from."""
     student, without, teacher, pooled = (
         by_seed(tests, *key)
-        for key in (("tiMe", "default"), ("tiMe", "reward-only"), ("nearest MDP", "TD3BC"), ("pooled", "TD3BC"))
+        for key in (("tiMe", "default"), ("tiMe", "reward-only"), ("nearest teacher", "TD3BC"), ("pooled", "TD3BC"))
     )
     to_teacher, to_pooled, head = (differences(student, other) for other in (teacher, pooled, without))
     adapts = "holds with a change" if min(*to_teacher, *to_pooled) > 0 else "does not hold"
@@ -203,7 +196,7 @@ def verdicts(tests: Sequence[Row], identities: Sequence[Row]) -> str:
     known = "holds" if (after < before / 2).all() else "does not hold"
     return (
         f"- **tiMe acts well on transitions that it has never seen: {adapts}** (that of the contexts). The return is "
-        f"{_signed(to_teacher)} against the nearest MDP's teacher, {_signed(to_pooled)} against the pooled learner.\n"
+        f"{_signed(to_teacher)} against the nearest teacher, {_signed(to_pooled)} against the pooled learner.\n"
         f"- **The next-state head helps: {helps}.** The return is {_signed(head)} against the student without it.\n"
         f"- **The first {EARLY} steps at least halve what is unknown of the MDP: {known}.** The error falls from "
         f"{before.mean():.2f} to {after.mean():.2f} of the parameters' ranges."
