@@ -6,7 +6,6 @@ are SAC's; f learns from the critic loss, Eq. 2, and from KL(q || N(0, I)).
 """
 
 import functools
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,9 +29,9 @@ from bmrl.distill.reward_model import RewardModel, RewardModelConfig, fit_reward
 from bmrl.errors import BmrlError
 from bmrl.networks import MLP, Normaliser
 from bmrl.networks.set_encoder import Evidence, context_inputs
-from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
+from bmrl.runs.checkpoint import latest_checkpoint
 from bmrl.runs.metrics import Metrics
-from bmrl.runs.progress import Progress
+from bmrl.runs.training import train
 from bmrl.types import Spec, Transition
 
 KL_WEIGHT = 0.1  # PEARL's
@@ -204,20 +203,16 @@ def train_contextual_sac(
         step, state, _ = found
         state = jax.tree.map(jnp.asarray, state)
     metrics.truncate(stage, step)
-    train, interval, saved = _train_program(config), max(10, config.updates // 400), time.monotonic()
-    with Progress(stage, config.updates, step) as progress:
-        while step < config.updates:
-            steps = min(interval, config.updates - step)
-            state, losses = train(state, replay, reward_model, train_key, step, steps)
-            step += steps
-            metrics.log(stage, step, {name: float(x) for name, x in losses.items()})
-            if not all(np.isfinite(x) for x in losses.values()):
-                raise BmrlError(f"{stage}: a loss is not finite before step {step}; nothing was written")
-            progress.update(step)
-            if time.monotonic() - saved > checkpoint_seconds and step < config.updates:
-                save_checkpoint(checkpoints, step, jax.tree.map(np.asarray, state), {})
-                saved = time.monotonic()
-    return state
+    program = _train_program(config)
+
+    def advance(state: ContextualState, step: int, steps: int) -> tuple[ContextualState, dict[str, np.ndarray]]:
+        state, losses = program(state, replay, reward_model, train_key, step, steps)
+        return state, {name: np.asarray(x) for name, x in losses.items()}
+
+    def snapshot(state: ContextualState) -> ContextualState:
+        return jax.tree.map(np.asarray, state)
+
+    return train(stage, config.updates, state, step, advance, snapshot, checkpoints, metrics, checkpoint_seconds)
 
 
 @functools.lru_cache(maxsize=8)

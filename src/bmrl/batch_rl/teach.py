@@ -1,7 +1,6 @@
 """Phase 1: K learners trained in one compiled program, each from its own frozen batch; the last iterate is kept."""
 
 import functools
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,10 @@ from bmrl.batch_rl.cloning import Cloning
 from bmrl.batch_rl.replay import Replay
 from bmrl.batch_rl.sac import SAC
 from bmrl.batch_rl.td3_bc import TD3BC
-from bmrl.errors import BmrlError
 from bmrl.networks import Normaliser
-from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
+from bmrl.runs.checkpoint import latest_checkpoint
 from bmrl.runs.metrics import Metrics
-from bmrl.runs.progress import Progress
+from bmrl.runs.training import train
 from bmrl.types import Spec, Watch
 
 
@@ -58,10 +56,12 @@ def teach(
 
     Returns the learners' states as numpy arrays [K, ...]. Every learner starts from the same weights, so that
     their generators' latents start aligned: phase 2 averages over teachers, and unaligned ones would blur.
+
+    Raises BmrlError for a learner that diverges.
     """
     learners, spec = len(replay.size), spec_of(replay)
     keys = parallel.learner_keys(seed, stage, learners)
-    init, train = _programs(config.algorithm, spec)
+    init, program = _programs(config.algorithm, spec)
     states, step = None, 0
     if found := latest_checkpoint(checkpoints, teacher_template(config.algorithm, spec, learners)):
         step, states, _ = found
@@ -71,24 +71,19 @@ def teach(
     states = (
         init(data, jnp.asarray(parallel.learner_keys(seed, stage, 1)[0])) if states is None else parallel.shard(states)
     )
-    interval, saved = max(10, config.updates // 400), time.monotonic()
-    with Progress(stage, config.updates, step) as progress:
-        while step < config.updates:
-            steps = min(interval, config.updates - step)
-            states, losses = train(states, data, keys, step, steps)
-            losses = parallel.unshard(losses, learners)
-            step += steps
-            seen = watch(step, parallel.unshard(states, learners)) if watch else {}
-            metrics.log(stage, step, losses | seen)
-            if bad := [k for k in range(learners) if not all(np.isfinite(x[k]) for x in losses.values())]:
-                raise BmrlError(
-                    f"{stage}: the learner of batch {bad[0]} diverged before step {step}; nothing was written"
-                )
-            progress.update(step)
-            if time.monotonic() - saved > checkpoint_seconds and step < config.updates:
-                save_checkpoint(checkpoints, step, parallel.unshard(states, learners), {})
-                saved = time.monotonic()
-    return parallel.unshard(states, learners)
+
+    def advance(states: Any, step: int, steps: int) -> tuple[Any, dict[str, np.ndarray]]:
+        states, losses = program(states, data, keys, step, steps)
+        return states, parallel.unshard(losses, learners)
+
+    def snapshot(states: Any) -> Any:
+        return parallel.unshard(states, learners)
+
+    look = (lambda step, states: watch(step, snapshot(states))) if watch else None
+    states = train(
+        stage, config.updates, states, step, advance, snapshot, checkpoints, metrics, checkpoint_seconds, look
+    )
+    return snapshot(states)
 
 
 @functools.lru_cache(maxsize=8)

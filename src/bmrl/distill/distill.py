@@ -1,7 +1,6 @@
 """Phase 2 (Algorithm 1): joint, end-to-end distillation of K learners into one identity-conditioned student."""
 
 import functools
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,9 +22,9 @@ from bmrl.distill.student import Statistics, Student, StudentConfig
 from bmrl.errors import BmrlError
 from bmrl.networks import Normaliser
 from bmrl.networks.set_encoder import context_inputs
-from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
+from bmrl.runs.checkpoint import latest_checkpoint
 from bmrl.runs.metrics import Metrics
-from bmrl.runs.progress import Progress
+from bmrl.runs.training import train
 from bmrl.types import ABLATION, Transition, Watch
 
 MAX_LOSS_RATIO = 1000.0  # bound on how far a term is scaled up to Q_S's
@@ -310,20 +309,17 @@ def distill(
         step, state, _ = found
         state = jax.tree.map(jnp.asarray, state)
     metrics.truncate(stage, step)
-    train, interval, saved = _train_program(config), max(10, config.updates // 400), time.monotonic()
-    with Progress(stage, config.updates, step) as progress:
-        while step < config.updates:
-            steps = min(interval, config.updates - step)
-            state, terms = train(state, replay, targets, reward_model, train_key, step, steps)
-            step += steps
-            seen = watch(step, state.student) if watch else {}
-            metrics.log(stage, step, {**{name: float(x) for name, x in terms.items()}, **seen})
-            if not all(np.isfinite(x) for x in terms.values()):
-                raise BmrlError(f"{stage}: a loss is not finite before step {step}; nothing was written")
-            progress.update(step)
-            if time.monotonic() - saved > checkpoint_seconds and step < config.updates:
-                save_checkpoint(checkpoints, step, jax.tree.map(np.asarray, state), {})
-                saved = time.monotonic()
+    program = _train_program(config)
+
+    def advance(state: DistillState, step: int, steps: int) -> tuple[DistillState, dict[str, np.ndarray]]:
+        state, terms = program(state, replay, targets, reward_model, train_key, step, steps)
+        return state, {name: np.asarray(x) for name, x in terms.items()}
+
+    def snapshot(state: DistillState) -> DistillState:
+        return jax.tree.map(np.asarray, state)
+
+    look = (lambda step, state: watch(step, state.student)) if watch else None
+    state = train(stage, config.updates, state, step, advance, snapshot, checkpoints, metrics, checkpoint_seconds, look)
     return state.student
 
 

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from bmrl.errors import BmrlError
+from bmrl.runs.checkpoint import latest_checkpoint
+from bmrl.runs.metrics import Metrics, read_metrics
+from bmrl.runs.training import train
+
+
+def run(directory, updates, losses, state=0, step=0, seconds=1e9, watch=None):
+    """Counts its updates; ``losses`` says what is logged of a step."""
+
+    def advance(state, step, steps):
+        return state + steps, {"loss": np.asarray(losses(step + steps))}
+
+    metrics = Metrics(directory / "metrics.csv")
+    return train("stage", updates, state, step, advance, np.array, directory / "checkpoints", metrics, seconds, watch)
+
+
+def logged(directory):
+    return [(row.step, row.learner, row.name, row.value) for row in read_metrics(directory / "metrics.csv")]
+
+
+def test_every_update_is_done_once_and_what_is_seen_is_logged(tmp_path):
+    assert run(tmp_path, 25, float, watch=lambda step, state: {"state": np.asarray(-state)}) == 25
+    steps = (10, 20, 25)
+    assert logged(tmp_path) == [x for n in steps for x in ((n, None, "loss", n), (n, None, "state", -n))]
+    assert latest_checkpoint(tmp_path / "checkpoints", np.array(0)) is None  # the stage's result takes its place
+
+
+def test_it_goes_on_from_where_it_is_told(tmp_path):
+    assert run(tmp_path, 25, float, state=15, step=15) == 25
+    assert [row[0] for row in logged(tmp_path)] == [25]
+
+
+def test_the_newest_checkpoint_is_of_the_last_interval(tmp_path):
+    run(tmp_path, 25, float, seconds=0.0)
+    step, state, _ = latest_checkpoint(tmp_path / "checkpoints", np.array(0))
+    assert step == state == 20
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda n: [0.0, np.inf if n == 20 else 1.0, 2.0], "the learner of batch 1 diverged before step 20"),
+        (lambda n: np.nan if n == 20 else 1.0, "a loss is not finite before step 20"),
+    ],
+)
+def test_a_loss_that_is_not_finite_ends_it_and_the_last_checkpoint_stays(tmp_path, loss, message):
+    with pytest.raises(BmrlError, match=f"stage: {message}"):
+        run(tmp_path, 30, loss, seconds=0.0)
+    assert latest_checkpoint(tmp_path / "checkpoints", np.array(0))[0] == 10
+    assert {row[0] for row in logged(tmp_path)} == {10, 20}
