@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "families": {"errors"},
     "tabular": set(),
+    "statistics": set(),
     "runs": {"errors", "types"},
     "data": {"errors", "types", "runs"},
     "parallel": {"errors"},
@@ -35,13 +36,13 @@ ALLOWED: dict[str, set[str]] = {
     "baselines": PHASE_2,
     "collect": PHASE_1 | {"families"},
     "evaluate": BASELINES | {"families"},
-    "figures": STORAGE | {"families", "tabular"},
+    "figures": STORAGE | {"families", "statistics", "tabular"},
     "experiments": PHASE_2 | {"collect"},
     "config": PHASE_1,
     "pipeline": PHASE_2 | {"families", "collect", "experiments", "config"},
     "report": PHASE_2 | {"families", "evaluate", "figures", "pipeline"},
     "reproduce": BASELINES
-    | {"families", "tabular", "collect", "experiments", "config", "evaluate", "figures"}
+    | {"families", "statistics", "tabular", "collect", "experiments", "config", "evaluate", "figures"}
     | {"pipeline", "report"},
     "cli": {"errors", "parallel", "experiments", "pipeline", "report", "reproduce"},
     "__init__": set(),  # what it imports, every part imports

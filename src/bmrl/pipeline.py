@@ -16,7 +16,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,13 +81,24 @@ def check_place(directory: Path, resume: bool) -> None:
 
 def start_run(directory: Path, experiment: Experiment) -> Run:
     """A new run, or the one in the directory; raises BmrlError where that one has another configuration."""
-    path, config = directory / "config.json", to_json(experiment)
+    hold_config(directory, to_json(experiment))
+    return Run(directory, experiment)
+
+
+def hold_config(directory: Path, config: Any) -> None:
+    """Note in a directory of what configuration its contents are; raises BmrlError if they are of another."""
+    path = directory / "config.json"
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
         write_json(path, config)
-    elif lines := difference(read_json(path), json.loads(json.dumps(config))):
-        raise BmrlError(f"{directory} holds a run with another configuration: {'; '.join(lines)}")
-    return Run(directory, experiment)
+    else:
+        check_config(directory, read_json(path), config)
+
+
+def check_config(path: Path, found: Any, config: Any) -> None:
+    """Raises BmrlError if what is at ``path`` is of another configuration; both are JSON values."""
+    if lines := difference(found, json.loads(json.dumps(config))):
+        raise BmrlError(f"{path} holds a run with another configuration: {'; '.join(lines)}")
 
 
 def open_run(directory: Path) -> Run:
@@ -134,7 +145,7 @@ def collect_stage(run: Run) -> None:
     if any(batch.manifest["provenance"] != made_here for batch in present):
         log.info("collect: taking the %d batches that are there", len(present))
     elif len(present) < len(mdps):
-        with _working(run, "collect", resume=True) as checkpoints:
+        with working_stage(run, "collect", resume=True) as checkpoints:
             collect(family, mdps, config, seed, batches, checkpoints, run.metrics, run.experiment.checkpoint_seconds)
     else:
         _drop_checkpoints(run, "collect")
@@ -151,14 +162,36 @@ def pooled_stage(run: Run, name: str = "default", resume: bool = False, watch: W
 
 
 def _learn(run: Run, stage: str, directory: str, name: str, resume: bool, watch: Watch | None = None) -> None:
-    path, config = run.directory / directory / name, run.experiment.teach[name]
+    def load() -> Replay:
+        replay = load_replay(run)
+        return pool(replay) if directory == "pooled" else replay
+
+    learn(run, stage, run.directory / directory / name, run.experiment.teach[name], load, resume, watch)
+
+
+def learn(
+    run: Run,
+    stage: str,
+    path: Path,
+    config: TeachConfig,
+    load: Callable[[], Replay],
+    resume: bool = True,
+    watch: Watch | None = None,
+) -> None:
+    """Learners of the batches that ``load`` reads, at ``path``, unless they are there.
+
+    Raises BmrlError if those that are there have another configuration.
+    """
     if is_committed(path):
+        check_config(path, _verified(path, "bmrl-learners", 1, "teach")["config"], to_json(config))
         _drop_checkpoints(run, stage)
         return
-    replay, seed, seconds = load_replay(run), run.experiment.seed, run.experiment.checkpoint_seconds
-    replay = pool(replay) if directory == "pooled" else replay
-    with _working(run, stage, resume) as checkpoints:
-        states = teach(replay, config, seed, checkpoints, run.metrics, stage, seconds, watch)
+    replay = load()
+    with working_stage(run, stage, resume) as checkpoints:
+        experiment = run.experiment
+        states = teach(
+            replay, config, experiment.seed, checkpoints, run.metrics, stage, experiment.checkpoint_seconds, watch
+        )
         save_learners(path, config, spec_of(replay), len(replay.size), states)
 
 
@@ -171,7 +204,7 @@ def distill_stage(run: Run, variant: str = "default", resume: bool = False, watc
         _drop_checkpoints(run, stage)
         return
     replay, teachers = load_replay(run), load_learners(run.directory / "teachers" / run.experiment.learners(variant))
-    with _working(run, stage, resume) as checkpoints:
+    with working_stage(run, stage, resume) as checkpoints:
         targets = teacher_targets(teachers.algorithm, teachers.states, replay, seed, config.queries_everywhere)
         bound = getattr(teachers.algorithm, "max_perturbation", 0.0)
         student = distill(replay, targets, bound, config, seed, checkpoints, run.metrics, stage, seconds, watch)
@@ -200,7 +233,7 @@ def _drop_checkpoints(run: Run, stage: str) -> None:
 
 
 @contextmanager
-def _working(run: Run, stage: str, resume: bool) -> Iterator[Path]:
+def working_stage(run: Run, stage: str, resume: bool) -> Iterator[Path]:
     """The checkpoints of a stage while it runs; once its result is on the disk they have served, and go."""
     checkpoints = run.directory / "checkpoints" / stage
     if checkpoints.exists() and not resume:

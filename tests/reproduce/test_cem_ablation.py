@@ -98,8 +98,8 @@ def rows_of(seeds=(0, 1), cem_return=-80.0, cem=3.0, uniform=2.0, converged=1.0)
     ("change", "verdict"),
     [
         ({}, "holds**"),
-        ({"uniform": 0.5}, "holds with a change: uniform actions are not"),
-        ({"uniform": 1.01}, "holds with a change: uniform actions are not"),  # more, but not clearly
+        ({"uniform": 0.5}, "holds in part: uniform actions are not"),
+        ({"uniform": 1.01}, "holds in part: uniform actions are not"),  # more, but not clearly
         ({"cem": 1.01}, "does not hold: CEM earns less"),
         ({"cem_return": -60.5}, "does not hold: acting by CEM is not"),  # clearly worse on one seed of two
         ({"cem_return": -40.0}, "does not hold: acting by CEM is not"),
@@ -117,7 +117,7 @@ def test_what_holds_on_average_alone_is_told(tmp_path):
     assert (
         "| Q_S over-estimates CEM's actions more than those of G_S and xi_S | 1.34 | 2 of 2 | 4 of 6 | holds on" in text
     )
-    assert "The paper's claim **holds with a change: CEM's actions are over-estimated more on average, not in" in text
+    assert "The paper's claim **holds in part: CEM's actions are over-estimated more on average, not in" in text
 
 
 def test_the_tables_say_what_the_rows_say(tmp_path):

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from bmrl.batch_rl import SAC
-from bmrl.evaluate.statistics import bootstrap_interval, iqm
+from bmrl.errors import BmrlError
 from bmrl.experiments import get_experiment
 from bmrl.families import get_family
 from bmrl.reproduce import figure3
+from bmrl.reproduce.scratch import Scratch, from_scratch
 from bmrl.runs.metrics import read_metrics
+from bmrl.statistics import bootstrap_interval, iqm
 
 MDP = {"target_velocity": 0.475}
 
@@ -38,11 +40,11 @@ def scratch(tmp_path_factory):
     sac = SAC(hidden=(8,), batch_size=8)
     config = replace(experiment.collect, transitions=2500, warmup=200, sac=sac)
     mdps = get_family("point-goal").test_mdps()[:2]
-    return figure3.Scratch(experiment, mdps, config, experiment.teach, 2, tmp_path_factory.mktemp("scratch") / "run")
+    return Scratch(experiment, mdps, config, experiment.teach, 2, tmp_path_factory.mktemp("scratch") / "run")
 
 
 def test_sac_from_scratch_is_tested_along_its_way_and_at_its_end(scratch):
-    rows = figure3.from_scratch(scratch)
+    rows = from_scratch(scratch)
     curves = [row for row in rows if row["method"] == "SAC from scratch"]
     assert [row["mdp"] for row in curves] == list(scratch.mdps)
     for row in curves:
@@ -54,8 +56,14 @@ def test_sac_from_scratch_is_tested_along_its_way_and_at_its_end(scratch):
     assert [(row["mdp"], row["episodes"]) for row in own] == [(mdp, 3) for mdp in scratch.mdps]
     # Done again, nothing is trained, and the rows are the same.
     before = read_metrics(scratch.directory / "metrics.csv")
-    assert figure3.from_scratch(scratch) == rows
+    assert from_scratch(scratch) == rows
     assert read_metrics(scratch.directory / "metrics.csv") == before
+
+
+def test_what_lies_there_of_another_configuration_is_refused(scratch):
+    from_scratch(scratch)
+    with pytest.raises(BmrlError, match=r"another configuration: points: 2 -> 3"):
+        from_scratch(replace(scratch, points=3))
 
 
 def rows_of(**returns):
@@ -137,5 +145,6 @@ def test_units_carry_all_that_their_rows_depend_on(tmp_path):
     scratch = units["halfcheetah-velocity/seed-1/scratch"].config
     assert scratch["seed"] == 1 and scratch["collect"]["sac"]["hidden"] == [256, 256]
     assert scratch["collect"]["sac"]["batch_size"] == 256
-    assert scratch["collect"]["transitions"] == 60_000
+    assert scratch["collect"]["transitions"] == 60_000 and scratch["episodes"] == 25
+    assert not any("/longer" in unit.name for unit in figure3.units("laptop", [1, 2], tmp_path))
     assert units["halfcheetah-velocity/seed-0/longer"].config["collect"]["transitions"] == 300_000

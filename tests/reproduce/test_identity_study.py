@@ -21,7 +21,8 @@ from bmrl.networks import Normaliser
 from bmrl.reproduce import reproduce
 from bmrl.reproduce.identity import PARTS, units
 from bmrl.reproduce.identity.decoding import draw_contexts, posterior_mean, ridge
-from bmrl.reproduce.identity.setting import SMOKE_STUDENT, evenly, setting_of
+from bmrl.reproduce.identity.page import page
+from bmrl.reproduce.identity.setting import SMOKE_STUDENT, evenly, held_out, setting_of
 from bmrl.reproduce.identity.training import ablated, bases
 from bmrl.types import Spec
 
@@ -86,6 +87,62 @@ def test_every_ablation_changes_one_thing_and_no_name_stands_for_two(tmp_path):
         assert found.pop("nothing") == base
         assert len(set(found.values())) == len(found) and base not in found.values()
         assert ("labels" in found) == (kind == "base")
+
+
+def test_held_out_velocities_are_none_that_anything_was_chosen_on(tmp_path):
+    setting = setting_of("laptop", 0, tmp_path)
+    family, found = setting.family, [mdp["target_velocity"] for mdp in held_out(setting)]
+    known = [*family.train_mdps(), *family.test_mdps(), *family.validation_mdps()]
+    assert len(found) == 11 and not set(found) & {mdp["target_velocity"] for mdp in known}
+    assert min(found) > 0.05 and max(found) < 1.45
+
+
+# ---------------------------------------------------------------------- answers
+
+
+def row(part, condition, value, seed=0, **more):
+    """A row of a short student's return in one MDP."""
+    about = {"part": part, "condition": condition, "method": "tiMe", "split": "test", "seed": seed, "variant": ""}
+    return {**about, "mdp": {"target_velocity": 0.3}, "return_mean": value, **more}
+
+
+def answer(rows, out):
+    (line,) = (line for line in page(rows, out).splitlines() if line.startswith("**Answer.**"))
+    return line
+
+
+def test_the_answer_on_k_leaves_out_near_and_validation_velocities(tmp_path):
+    rows = []
+    for seed in range(3):
+        for split, distance, gain in (("test", 0.05, -30), ("validation", 0.2, -30), ("held out", 0.2, 5 + seed)):
+            for condition, value in (("nearest", -50), ("virtual", -50 + gain), ("base", -52), ("mean", -60)):
+                rows.append(row("k", condition, value, seed, split=split, k=4, distance=distance))
+    found = answer(rows, tmp_path)
+    assert "K = 4: tiMe with virtual MDPs is above on 3 of 3 seeds (+6 [+5, +7])".replace("+", "") in found
+    assert "tiMe is above on 0 of 3 seeds (−2 [−2, −2])" in found
+    assert (tmp_path / "k.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("returns", "errors", "seeds", "verdict"),
+    [
+        (-60, 0.3, 3, "The claim holds:"),
+        (-60, 0.1, 3, "The claim holds in part:"),
+        (-40, 0.1, 3, "The claim does not hold:"),
+        (-60, 0.3, 2, "The claim needs more seeds than were run:"),
+    ],
+)
+def test_the_answer_on_the_td_loss_follows_the_rows(returns, errors, seeds, verdict, tmp_path):
+    rows = []
+    for seed in range(seeds):
+        rows.append(row("td", "distillation of Q_S", -50, seed, decoding=0.2))
+        rows.append(row("td", "TD error of Q_S", returns + seed, seed, decoding=errors))
+    assert verdict in answer(rows, tmp_path)
+
+
+def test_the_answer_on_ablations_puts_the_largest_loss_first(tmp_path):
+    rows = [row("ablations", name, value, kind="base") for name, value in (("nothing", -50), ("a", -55), ("b", -80))]
+    assert "b: −30; a: −5." in answer(rows, tmp_path)
 
 
 # ---------------------------------------------------------------------- the whole study

@@ -28,6 +28,7 @@ from bmrl.figures.style import (
     save,
     styled,
 )
+from bmrl.statistics import iqm
 
 Row = Mapping[str, Any]
 
@@ -130,7 +131,7 @@ def plot_relabelling(rows: Sequence[Row], path: Path) -> None:
 def plot_lines(
     points: Sequence[Row], path: Path, *, xlabel: str, ylabel: str, log: bool = False, span: Sequence[float] = ()
 ) -> None:
-    """A panel a "panel", a colour a "line": a thin line a seed over "x", thick their mean.
+    """A panel a "panel", a colour a "line": a thin line a seed over "x", thick their interquartile mean.
 
     Points whose "x" is None are drawn as a horizontal line, dashed.
 
@@ -153,10 +154,10 @@ def plot_lines(
                 own = sorted((p["x"], p["value"]) for p in here if p["seed"] == seed and p["x"] is not None)
                 axes.plot(*zip(*own, strict=True), color=colour, linewidth=0.7, alpha=0.6, marker=".") if own else None
             xs = sorted({point["x"] for point in here if point["x"] is not None})
-            means = [np.mean([point["value"] for point in here if point["x"] == x]) for x in xs]
-            axes.plot(xs, means, color=colour, linewidth=2.2)
+            middles = [float(iqm([point["value"] for point in here if point["x"] == x])) for x in xs]
+            axes.plot(xs, middles, color=colour, linewidth=2.2)
             if flat := [point["value"] for point in here if point["x"] is None]:
-                axes.axhline(float(np.mean(flat)), color=colour, linewidth=1.5, linestyle=(0, (5, 3)))
+                axes.axhline(float(iqm(flat)), color=colour, linewidth=1.5, linestyle=(0, (5, 3)))
         axes.set(xlabel=xlabel, title=name)
         if log:
             ticks = sorted({point["x"] for point in points if point["x"] is not None})
@@ -175,7 +176,7 @@ def _cycle(count: int) -> list[str]:
 
 @styled()
 def plot_conditions(points: Sequence[Row], path: Path, xlabel: str) -> None:
-    """A panel a "panel", a row a "condition": a dot a seed, a bar and the number at their mean.
+    """A panel a "panel", a row a "condition": a dot a seed, a bar and the number at their interquartile mean.
 
     Args:
         points: with "panel", "condition", "seed" and "value".
@@ -189,15 +190,17 @@ def plot_conditions(points: Sequence[Row], path: Path, xlabel: str) -> None:
             values = [p["value"] for p in points if (p["panel"], p["condition"]) == (name, condition)]
             if not values:
                 continue
-            mean, spread = float(np.mean(values)), np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else [0]
+            middle, spread = float(iqm(values)), np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else [0]
             axes.scatter(values, k + np.array(spread), s=24, color=BLUE, edgecolors="white", linewidths=0.6, zorder=3)
-            axes.plot([mean, mean], [k - 0.35, k + 0.35], color=BLUE, linewidth=2, zorder=4)
-            note(axes, number(mean, 3), (1, k), (4, 0), axes.get_yaxis_transform(), ha="left", va="center", color=GREY)
+            axes.plot([middle, middle], [k - 0.35, k + 0.35], color=BLUE, linewidth=2, zorder=4)
+            note(
+                axes, number(middle, 3), (1, k), (4, 0), axes.get_yaxis_transform(), ha="left", va="center", color=GREY
+            )
         axes.set_yticks(range(len(conditions)), conditions)
         axes.set_ylim(len(conditions) - 0.5, -0.5)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         axes.set(title=name, xlabel=xlabel)
-    figure.supxlabel("dot: a seed   bar and number: mean", fontsize=9, color="0.35")
+    figure.supxlabel("dot: a seed   bar and number: interquartile mean", fontsize=9, color="0.35")
     save(figure, path)

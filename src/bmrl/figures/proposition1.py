@@ -183,7 +183,7 @@ def plot_proportions(rows: Rows, path: Path, expertise: Sequence[float], shares:
             colour, label = METHODS[method]
             means = np.array([row[key] for row in part(rows, "regret", method=method)])
             draw_seeds(axes, expertise, means, colour, label)
-        axes.set(xlabel="how often the optimal action was logged")
+        axes.set(xlabel="share of logged steps by the optimal policy, else uniform")
     headline(grid[1], "regret", "mean of the MDPs")
     headline(grid[2], "believed minus earned return", "mean of the MDPs")
     for axes in grid:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bmrl.figures.style import GREY, mdp_name, method_colour, note, number, panels, save, styled
+from bmrl.statistics import iqm
 
 PAPER_WINDOW = 100  # evaluations over which the paper's curves are smoothed (appendix B)
 
@@ -45,10 +46,10 @@ def _draw_curves(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         axes.plot(row["interactions"], row["return_mean"], color=GREY, linewidth=0.7, alpha=0.6)
     shortest = min(len(row["interactions"]) for row in rows)
-    mean = np.mean([row["return_mean"][:shortest] for row in rows], axis=0)
+    middle = iqm([row["return_mean"][:shortest] for row in rows], axis=0)
     steps = rows[0]["interactions"][:shortest]
-    axes.plot(steps, mean, color="0.25", linewidth=2)
-    smoothed = [mean[max(0, i + 1 - PAPER_WINDOW) : i + 1].mean() for i in range(shortest)]
+    axes.plot(steps, middle, color="0.25", linewidth=2)
+    smoothed = [middle[max(0, i + 1 - PAPER_WINDOW) : i + 1].mean() for i in range(shortest)]
     axes.plot(steps, smoothed, color="0.25", linewidth=1, linestyle=":")
 
 
@@ -56,7 +57,7 @@ def _draw_zero_shot(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
     means, colour = [row["return_mean"] for row in rows], method_colour("tiMe")
-    axes.axhline(float(np.mean(means)), color=colour, linewidth=2)
+    axes.axhline(float(iqm(means)), color=colour, linewidth=2)
     axes.set_xlim(left=0)
     right = axes.get_xlim()[1]
     axes.scatter(np.linspace(0.9, 0.98, len(means)) * right, means, s=30, color=colour, edgecolors="white", zorder=4)
@@ -78,15 +79,15 @@ def plot_methods(points: Sequence[Mapping[str, Any]], path: Path) -> None:
             returns = [row["return"] for row in points if row["method"] == method and tuple(row["mdp"].items()) == mdp]
             if not returns:
                 continue
-            colour, mean = method_colour(method), float(np.mean(returns))
+            colour, middle = method_colour(method), float(iqm(returns))
             spread = np.linspace(-0.22, 0.22, len(returns)) if len(returns) > 1 else np.zeros(1)
             axes.scatter(column + spread, returns, s=26, color=colour, edgecolors="white", linewidths=0.6, zorder=3)
-            axes.plot([column - 0.4, column + 0.4], [mean, mean], color=colour, linewidth=2)
-            note(axes, number(mean, 2), (column, 1), (0, 4), axes.get_xaxis_transform(), color=colour)
+            axes.plot([column - 0.4, column + 0.4], [middle, middle], color=colour, linewidth=2)
+            note(axes, number(middle, 2), (column, 1), (0, 4), axes.get_xaxis_transform(), color=colour)
         axes.set_title(mdp_name(dict(mdp)), pad=20)
         axes.set_xticks(range(len(methods)), methods, rotation=40, ha="right", rotation_mode="anchor")
         axes.tick_params(axis="x", length=0)
         axes.grid(visible=False, axis="x")
     grid[0].set_ylabel("return")
-    figure.supxlabel("dot: a seed   bar: mean of all", fontsize=9, color="0.35")
+    figure.supxlabel("dot: a seed   bar: interquartile mean", fontsize=9, color="0.35")
     save(figure, path)

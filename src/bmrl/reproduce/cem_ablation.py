@@ -22,8 +22,9 @@ from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.families import get_family
 from bmrl.figures.style import BLACK, BLUE, GREY, ORANGE, RED, number, panels, quantity, save, styled
+from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit
-from bmrl.runs.storage import is_committed
+from bmrl.statistics import FEW
 
 FAMILY = "halfcheetah-velocity"
 PARAMETER = "target_velocity"
@@ -58,7 +59,7 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
     sizes = (CEM(40, 4, 2), 2, 20) if scale == "smoke" else (CEM(), 100, 500)
     found = []
     for seed in seeds:
-        ablation = Ablation(get_experiment(FAMILY, scale, seed), runs / f"{FAMILY}-{seed}", *sizes)
+        ablation = Ablation(get_experiment(FAMILY, scale, seed), run_directory(FAMILY, seed, runs), *sizes)
         for name, work in (("returns", returns_of), ("values", values_of)):
             found.append(Unit(f"{FAMILY}/seed-{seed}/{name}", ablation.config, functools.partial(work, ablation)))
     return found
@@ -66,15 +67,8 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
 
 def trained(ablation: Ablation) -> tuple[Student, ContextConfig]:
     """The run directory's student, made first where it is not there."""
-    directory = ablation.directory
-    with pipeline.working_on(directory):
-        run = pipeline.start_run(directory, ablation.experiment)
-        path = directory / "students" / "default"
-        if not is_committed(path):
-            pipeline.collect_stage(run)
-            pipeline.teach_stage(run, resume=True)
-            pipeline.distill_stage(run, resume=True)
-        student, config = pipeline.load_student(path)
+    with working_run(ablation.experiment, ablation.directory, students=("default",)) as run:
+        student, config = pipeline.load_student(run.directory / "students" / "default")
     return student, config.context
 
 
@@ -272,10 +266,12 @@ def verdict(claims: Sequence[Statement]) -> str:
         elif not cem.holds:
             text = "does not hold: CEM earns less, but not in every seed are its actions clearly over-estimated more"
         elif changes:
-            text = f"holds with a change: {'; '.join(changes)}"
+            text = f"holds in part: {'; '.join(changes)}"
         else:
             text = "holds"
-        lines += ["", f"The paper's claim **{text}**."]
+        seeds = len(poor.seeds)
+        few = f" This is {seeds} seed{'s' if seeds > 1 else ''}: too few to rely on." if seeds < FEW else ""
+        lines += ["", f"The paper's claim **{text}**.{few}"]
     return "\n".join(lines)
 
 

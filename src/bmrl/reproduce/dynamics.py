@@ -32,7 +32,7 @@ from bmrl.figures.style import (
 )
 from bmrl.networks.set_encoder import Evidence
 from bmrl.report import learned_agents
-from bmrl.reproduce.figure3 import train
+from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.types import Transition
 
@@ -55,16 +55,14 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
     for seed in seeds:
         for name in FAMILIES:
             experiment = get_experiment(name, scale, seed)
-            work = functools.partial(zero_shot, experiment, runs / f"{name}-{seed}")
+            work = functools.partial(zero_shot, experiment, run_directory(name, seed, runs))
             found.append(Unit(f"{name}/seed-{seed}", to_json(experiment), work))
     return found
 
 
 def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
     """Both students and what stands beside them on the family's test MDPs; how well each step knows the MDP."""
-    with pipeline.working_on(directory):
-        run = pipeline.start_run(directory, experiment)
-        train(run, list(experiment.teach), list(experiment.distill))
+    with working_run(experiment, directory, students=tuple(experiment.distill)) as run:
         pipeline.pooled_stage(run, resume=True)
         family, seed, mdps = get_family(experiment.family), experiment.seed, get_family(experiment.family).test_mdps()
         rows = []

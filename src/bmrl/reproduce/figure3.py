@@ -2,20 +2,18 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bmrl import pipeline
-from bmrl.batch_rl import SAC, Cloning
+from bmrl.batch_rl import Cloning
 from bmrl.batch_rl.replay import pool
-from bmrl.batch_rl.teach import TeachConfig, spec_of, teach
-from bmrl.collect import CollectConfig, collect
+from bmrl.batch_rl.teach import TeachConfig
 from bmrl.config import to_json
 from bmrl.evaluate.agents import Agent, FixedAgent
 from bmrl.evaluate.evaluate import evaluate, learner_agent, oracle_agent, rows_of
-from bmrl.evaluate.statistics import bootstrap_interval, iqm
 from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.families import get_family
@@ -23,42 +21,17 @@ from bmrl.families.base import Parameters
 from bmrl.figures.scratch import plot_figure3, plot_methods
 from bmrl.figures.style import mdp_name, method_names, number
 from bmrl.report import learned_agents
+from bmrl.reproduce.runs import run_directory, working_run
+from bmrl.reproduce.scratch import Scratch, from_scratch, scratch_of
 from bmrl.reproduce.study import Row, Study, Unit
-from bmrl.runs.metrics import Metrics, read_metrics
-from bmrl.runs.storage import is_committed
-from bmrl.types import Watch
+from bmrl.statistics import FEW, bootstrap_interval, iqm
 
 FAMILIES = ("halfcheetah-velocity", "hopper-velocity")
 LONGER = 5  # times the interactions, for the run that tests whether SAC would still improve
-FEW = 3  # seeds that a verdict needs
-EVALUATION_STEPS = 5000  # environment steps behind each point of a curve (appendix B)
-
-
-@dataclass(frozen=True)
-class Scratch:
-    """SAC from scratch in some MDPs, and what a batch-RL learner makes of the data it logged."""
-
-    experiment: Experiment
-    mdps: tuple[Parameters, ...]
-    collect: CollectConfig
-    teach: dict[str, TeachConfig]  # what learns from the logged data afterwards
-    points: int  # of the curve
-    directory: Path
-
-    @property
-    def config(self) -> object:
-        """What the rows depend on."""
-        return {
-            "seed": self.experiment.seed,
-            "mdps": list(self.mdps),
-            "collect": to_json(self.collect),
-            "teach": to_json(self.teach),
-            "points": self.points,
-        }
 
 
 def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
-    """For every seed and family: SAC from scratch, and a whole pipeline; one longer SAC run on the first seed."""
+    """For every seed and family: SAC from scratch, and a whole pipeline; one longer SAC run of seed 0."""
     found = []
     for seed in seeds:
         for name in FAMILIES:
@@ -67,106 +40,11 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
             found.append(Unit(f"{unit}/scratch", scratch.config, functools.partial(from_scratch, scratch)))
             work = functools.partial(zero_shot, experiment, run_directory(name, seed, runs))
             found.append(Unit(f"{unit}/tiMe", to_json(experiment), work))
-            if seed == seeds[0]:
+            if seed == 0:
                 much = replace(scratch.collect, transitions=LONGER * scratch.collect.transitions)
                 longer = Scratch(experiment, scratch.mdps[1:2], much, {}, 60, runs / f"{name}-longer-{seed}")
                 found.append(Unit(f"{unit}/longer", longer.config, functools.partial(from_scratch, longer)))
     return found
-
-
-def run_directory(name: str, seed: int, runs: Path) -> Path:
-    """Where a family's whole pipeline of a seed lies, for all studies."""
-    return runs / f"{name}-{seed}"
-
-
-# ---------------------------------------------------------------------- SAC from scratch
-
-
-def scratch_of(name: str, scale: Scale, seed: int, runs: Path) -> Scratch:
-    """SAC from scratch in a family's test MDPs, with as many interactions as each train MDP was logged for."""
-    experiment = get_experiment(name, scale, seed)
-    # The paper's SAC whatever the scale: it is what tiMe is measured against.
-    sac = SAC() if scale != "smoke" else SAC(hidden=(16,), batch_size=16)
-    tests = get_family(experiment.family).test_mdps()
-    online = replace(experiment.collect, sac=sac)
-    return Scratch(experiment, tests, online, experiment.teach, 60, runs / f"{name}-scratch-{seed}")
-
-
-def from_scratch(scratch: Scratch) -> list[Row]:
-    """SAC's deterministic return over its interactions, and learners of the same MDP's whole replay buffer."""
-    experiment, mdps, directory = scratch.experiment, scratch.mdps, scratch.directory
-    family, seed, seconds = get_family(experiment.family), experiment.seed, experiment.checkpoint_seconds
-    with pipeline.working_on(directory):
-        collect_scratch(scratch)
-        metrics, rows = Metrics(directory / "metrics.csv"), _curves(scratch)
-        for name, config in scratch.teach.items():
-            path = directory / "teachers" / name
-            if not is_committed(path):
-                replay = pipeline.load_replay(pipeline.Run(directory, experiment))
-                checkpoints = directory / "checkpoints" / f"teach-{name}"
-                states = teach(replay, config, seed, checkpoints, metrics, f"teach-{name}", seconds)
-                pipeline.save_learners(path, config, spec_of(replay), len(mdps), states)
-            algorithm, states = pipeline.load_learners(path)
-            agent = learner_agent(algorithm, states, np.arange(len(mdps)), experiment.episodes)
-            episodes = evaluate(family, mdps, agent, experiment.episodes, seed)
-            method, variant = "on own data", type(algorithm).__name__
-            rows += rows_of(
-                family, mdps, episodes, method=method, variant=variant, split="test", seed=seed, context="none"
-            )
-    return rows
-
-
-def collect_scratch(scratch: Scratch) -> None:
-    """Fill its batches/ with SAC's replay buffers, unless they are there; its metrics hold the curves."""
-    directory, experiment = scratch.directory, scratch.experiment
-    if is_committed(directory / "batches" / f"mdp-{len(scratch.mdps) - 1:03d}"):
-        return
-    collect(
-        get_family(experiment.family),
-        scratch.mdps,
-        scratch.collect,
-        experiment.seed,
-        directory / "batches",
-        directory / "checkpoints" / "collect",
-        Metrics(directory / "metrics.csv"),
-        experiment.checkpoint_seconds,
-        _evaluation(scratch),
-    )
-
-
-def _evaluation(scratch: Scratch) -> Watch:
-    """Tests SAC's mean action at ``points`` times, and with the experiment's own episodes at the end."""
-    experiment, mdps = scratch.experiment, scratch.mdps
-    family, end = get_family(experiment.family), scratch.collect.transitions
-    every = max(1000, end // scratch.points // 1000 * 1000)
-
-    def watch(step: int, states: object) -> dict[str, np.ndarray]:
-        if step % every and step != end:
-            return {}
-        episodes = experiment.episodes if step == end else max(1, EVALUATION_STEPS // family.horizon)
-        agent = learner_agent(scratch.collect.sac, states, np.arange(len(mdps)), episodes)
-        result = evaluate(family, mdps, agent, episodes, experiment.seed)
-        returns, lengths = (x.reshape(len(mdps), episodes) for x in (result.returns, result.lengths))
-        return {"return_mean": returns.mean(1), "return_std": returns.std(1), "length_mean": lengths.mean(1)}
-
-    return watch
-
-
-def _curves(scratch: Scratch) -> list[Row]:
-    """A row an MDP with the curve that the metrics hold."""
-    metrics = [row for row in read_metrics(scratch.directory / "metrics.csv") if row.stage == "collect"]
-    names = ("return_mean", "return_std", "length_mean")
-    return [
-        {
-            "method": "SAC from scratch",
-            "family": scratch.experiment.family,
-            "mdp": mdp,
-            "seed": scratch.experiment.seed,
-            "interactions": [row.step for row in metrics if (row.learner, row.name) == (k, names[0])],
-            **{name: [row.value for row in metrics if (row.learner, row.name) == (k, name)] for name in names},
-        }
-        for k, mdp in enumerate(scratch.mdps)
-    ]
 
 
 # ---------------------------------------------------------------------- tiMe and what stands beside it
@@ -174,9 +52,7 @@ def _curves(scratch: Scratch) -> list[Row]:
 
 def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
     """A whole pipeline, and its students and baselines on the family's test MDPs."""
-    with pipeline.working_on(directory):
-        run = pipeline.start_run(directory, experiment)
-        train(run, list(experiment.teach), list(experiment.distill))
+    with working_run(experiment, directory, tuple(experiment.teach), tuple(experiment.distill)) as run:
         for name in experiment.teach:
             pipeline.pooled_stage(run, name, resume=True)
         clone(run)
@@ -192,26 +68,10 @@ def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
     return rows
 
 
-def train(run: pipeline.Run, learners: Sequence[str], students: Sequence[str]) -> None:
-    """Do what a run's pipeline lacks, up to the learners and the students of the given variants."""
-    pipeline.collect_stage(run)
-    for name in learners:
-        pipeline.teach_stage(run, name, resume=True)
-    for variant in students:
-        pipeline.distill_stage(run, variant, resume=True)
-
-
 def clone(run: pipeline.Run) -> None:
     """Behaviour cloning of all batches, with as many updates as a learner of phase 1."""
-    path, experiment = run.directory / "cloning", run.experiment
-    if is_committed(path):
-        return
-    config = TeachConfig(Cloning(), experiment.teach["default"].updates)
-    replay = pool(pipeline.load_replay(run))
-    checkpoints = run.directory / "checkpoints" / "cloning"
-    seconds = experiment.checkpoint_seconds
-    states = teach(replay, config, experiment.seed, checkpoints, run.metrics, "cloning", seconds)
-    pipeline.save_learners(path, config, spec_of(replay), 1, states)
+    config = TeachConfig(Cloning(), run.experiment.teach["default"].updates)
+    pipeline.learn(run, "cloning", run.directory / "cloning", config, lambda: pool(pipeline.load_replay(run)))
 
 
 def agents(run: pipeline.Run, mdps: Sequence[Parameters]) -> dict[tuple[str, str], Agent]:
@@ -243,7 +103,8 @@ method.
 
 - `oracle`: tiMe's student with the posterior set to the train velocities around v*, instead of inferred.
 - `nearest teacher`: the learner of the nearest train velocity; TD3+BC is what tiMe distils, BCQ is the paper's.
-- `pooled`: one learner of all batches; `behaviour cloning`: the same with squared error to the logged actions.
+- `pooled`: one learner of all batches, with as many updates as each of the learners that tiMe distils (at `laptop` 1.5
+  passes over the data for TD3+BC, .7 for BCQ); `behaviour cloning`: the same with squared error to the logged actions.
 - `on own data`: has learned from the whole buffer of the SAC run at v* itself.
 - `tiMe (paper)`: BCQ, and the paper's contexts (one random transition of the same batch), f (a mean) and optimiser.
 """

@@ -1,11 +1,11 @@
 """What every part of the study shares: the run directory, short students, and how they are tested."""
 
 import functools
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import jax
 import numpy as np
@@ -13,14 +13,13 @@ import numpy as np
 from bmrl import pipeline
 from bmrl.batch_rl.base import Targets
 from bmrl.batch_rl.replay import Replay, concatenate, stack
-from bmrl.batch_rl.teach import TeachConfig, spec_of, teach
-from bmrl.config import difference, to_json
+from bmrl.batch_rl.teach import TeachConfig, spec_of
+from bmrl.config import to_json
 from bmrl.data import read_batches
 from bmrl.distill.distill import DistillConfig, distill, teacher_targets
 from bmrl.distill.reward_model import RewardModelConfig
 from bmrl.distill.student import Student, StudentConfig
 from bmrl.distill.virtual import virtual_replay
-from bmrl.errors import BmrlError
 from bmrl.evaluate.agents import Agent
 from bmrl.evaluate.evaluate import evaluate, rows_of, student_agent
 from bmrl.evaluate.rollout import Episodes
@@ -28,10 +27,10 @@ from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.families import get_family
 from bmrl.families.base import Family, Parameters
-from bmrl.reproduce.figure3 import Scratch, collect_scratch, run_directory, scratch_of, train
 from bmrl.reproduce.identity.decoding import decoder
+from bmrl.reproduce.runs import run_directory, working_run
+from bmrl.reproduce.scratch import Scratch, collect_scratch, scratch_of
 from bmrl.reproduce.study import Row
-from bmrl.runs.metrics import Metrics
 from bmrl.runs.storage import is_committed
 
 FAMILY = "halfcheetah-velocity"
@@ -78,12 +77,12 @@ class Setting:
     @property
     def config(self) -> dict[str, object]:
         """What all rows depend on."""
-        return {
-            "experiment": to_json(self.experiment),
-            "short": to_json(self.short),
-            "teach": to_json(self.teach),
-            "episodes": self.episodes,
+        told = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in ("directory", "scratch")
         }
+        return {name: to_json(value) for name, value in told.items()} | {"scratch": self.scratch.config}
 
 
 def setting_of(scale: Scale, seed: int, runs: Path) -> Setting:
@@ -112,19 +111,16 @@ def setting_of(scale: Scale, seed: int, runs: Path) -> Setting:
         filled=3 if smoke else 16,
         eight=2 if smoke else 8,
         # halfway between train velocities, so none is one; the test velocities are among them
-        velocities=(-0.225, 0.475, 1.875) if smoke else tuple(round(0.1 * k - 0.225, 3) for k in range(22)),
+        velocities=(-0.225, 0.375, 0.475, 1.875) if smoke else tuple(round(0.1 * k - 0.225, 3) for k in range(22)),
         conditions=1 if smoke else None,
     )
 
 
-@contextmanager
-def working_on(setting: Setting, students: Sequence[str] = (), learners: str = "default") -> Iterator[pipeline.Run]:
+def working_on(
+    setting: Setting, students: Sequence[str] = (), learners: str = "default"
+) -> AbstractContextManager[pipeline.Run]:
     """The experiment's run with batches, and the learners and students of the given variants, held for this process."""
-    with pipeline.working_on(setting.directory):
-        run = pipeline.start_run(setting.directory, setting.experiment)
-        needed = (learners, *(setting.experiment.learners(variant) for variant in students))
-        train(run, tuple(dict.fromkeys(needed)), students)
-        yield run
+    return working_run(setting.experiment, setting.directory, (learners,), students)
 
 
 def logs_of_tests(setting: Setting) -> Replay:
@@ -134,9 +130,20 @@ def logs_of_tests(setting: Setting) -> Replay:
         return stack(read_batches(setting.scratch.directory / "batches"))
 
 
-def splits(family: Family) -> dict[str, tuple[Parameters, ...]]:
-    """The MDPs that no batch is of."""
+Groups: TypeAlias = Mapping[str, Sequence[Parameters]]
+"""MDPs that no batch is of, by what they are for."""
+
+
+def splits(family: Family) -> Groups:
+    """The test and the validation MDPs."""
     return {"test": family.test_mdps(), "validation": family.validation_mdps()}
+
+
+def held_out(setting: Setting) -> Sequence[Parameters]:
+    """The sweep's velocities between the train velocities that are neither test nor validation velocities."""
+    train = velocities(setting.family.train_mdps())
+    mdps = [{"target_velocity": v} for v in setting.velocities if train.min() < v < train.max()]
+    return [mdp for mdp in mdps if not any(mdp in known for known in splits(setting.family).values())]
 
 
 # ---------------------------------------------------------------------- what a student is taught
@@ -188,39 +195,33 @@ def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillCo
     All have the same random numbers, so that they differ in nothing but their configurations and lessons. Raises
     BmrlError where another configuration has the name.
     """
-    directory, experiment = setting.directory / "identity" / name, setting.experiment
-    path = directory / "student"
+    run = pipeline.Run(setting.directory / "identity" / name, setting.experiment)
+    path = run.directory / "student"
     if not is_committed(path):
         bound = getattr(lesson.learners.algorithm, "max_perturbation", 0.0)
-        checkpoints = directory / "checkpoints"
-        student = distill(
-            lesson.replay,
-            lesson.targets,
-            bound,
-            config,
-            experiment.seed,
-            checkpoints,
-            Metrics(directory / "metrics.csv"),
-            "distill",
-            experiment.checkpoint_seconds,
-        )
-        pipeline.save_student(path, config, spec_of(lesson.replay), lesson.targets, bound, student)
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        with pipeline.working_stage(run, "distill", resume=True) as checkpoints:
+            student = distill(
+                lesson.replay,
+                lesson.targets,
+                bound,
+                config,
+                run.experiment.seed,
+                checkpoints,
+                run.metrics,
+                "distill",
+                run.experiment.checkpoint_seconds,
+            )
+            pipeline.save_student(path, config, spec_of(lesson.replay), lesson.targets, bound, student)
     student, found = pipeline.load_student(path)
-    if lines := difference(to_json(found), to_json(config)):
-        raise BmrlError(f"{path} is of another configuration: {'; '.join(lines)}; choose another --runs")
+    pipeline.check_config(path, to_json(found), to_json(config))
     return student
 
 
 def taught_anew(setting: Setting, name: str, lesson: Lesson, replay: Replay) -> Lesson:
     """The lesson with other batches and learners of these; found where they are there, else made."""
-    directory, experiment = setting.directory / "identity" / name, setting.experiment
-    path, checkpoints = directory / "learners", directory / "checkpoints-teach"
-    if not is_committed(path):
-        metrics, seconds = Metrics(directory / "metrics.csv"), experiment.checkpoint_seconds
-        states = teach(replay, setting.teach, experiment.seed, checkpoints, metrics, "teach", seconds)
-        pipeline.save_learners(path, setting.teach, spec_of(replay), len(replay.size), states)
-        shutil.rmtree(checkpoints, ignore_errors=True)
+    run = pipeline.Run(setting.directory / "identity" / name, setting.experiment)
+    path = run.directory / "learners"
+    pipeline.learn(run, "teach", path, setting.teach, lambda: replay)
     return replace(lesson, replay=replay, learners=pipeline.load_learners(path))
 
 
@@ -248,16 +249,16 @@ def tested(
 
 
 def short_rows(
-    setting: Setting, part: str, condition: str, lesson: Lesson, config: DistillConfig, name: str
+    setting: Setting, part: str, condition: str, lesson: Lesson, config: DistillConfig, name: str, groups: Groups
 ) -> list[Row]:
-    """Rows of a short student in all test and validation MDPs, with contexts of its own episodes.
+    """Rows of a short student in all MDPs of the groups, with contexts of its own episodes.
 
     ``decoding`` is the mean error, in m/s, of the velocity that is decoded from the identity after ``SETTLED`` steps.
     """
     student = short_student(setting, name, lesson, config)
     decode = decoder(student, config.context.size, lesson.replay, velocities(lesson.mdps), setting.experiment.seed)
     rows = []
-    for split, mdps in splits(setting.family).items():
+    for split, mdps in groups.items():
         slots = [mdp for mdp in mdps for _ in range(setting.episodes)]
         agent = student_agent(student, config.context, "episode", slots)
         found, episodes = tested(setting, part, condition, "tiMe", agent, split, mdps)

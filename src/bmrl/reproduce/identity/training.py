@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bmrl.batch_rl import BCQ
 from bmrl.batch_rl.replay import select
 from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.distill import DistillConfig, Parts, TDConfig
@@ -14,6 +15,7 @@ from bmrl.reproduce.identity.parts import evidence_of_logs
 from bmrl.reproduce.identity.setting import (
     Lesson,
     Setting,
+    held_out,
     lesson_of,
     logs_of_tests,
     short_rows,
@@ -45,7 +47,7 @@ def contexts_in_training(setting: Setting) -> list[Row]:
             name += "" if context.relabel else "-as-logged"
             told = {"draw": context.draw, "size": context.size, "relabel": context.relabel}
             condition = f"{context.draw}, {context.size}" + ("" if context.relabel else ", as logged")
-            found = short_rows(setting, "context training", condition, lesson, config, name)
+            found = short_rows(setting, "context training", condition, lesson, config, name, splits(setting.family))
             student = short_student(setting, name, lesson, config)
             prior = evidence_of_logs(setting, student, logs, LOGGED, "transitions")
             agent = StudentAgent(student, context, prior=prior, blank=True)
@@ -67,17 +69,17 @@ def counts(setting: Setting) -> list[Row]:
     """Students of K evenly spread train MDPs, without and with virtual ones, beside the nearest one's learner."""
     rows = []
     with working_on(setting) as run:
-        whole = lesson_of(run)
+        whole, groups = lesson_of(run), {**splits(setting.family), "held out": held_out(setting)}
         for count in setting.counts:
             lesson = whole.some(count)
             for kind, config in bases(setting).items():
                 name = kind if count == len(whole.mdps) else f"{kind}-of-{count}"
-                rows += short_rows(setting, "k", f"{kind}, {count}", lesson, config, name)
+                rows += short_rows(setting, "k", f"{kind}, {count}", lesson, config, name, groups)
             if count < setting.filled:
                 name = f"virtual-of-{count}"
                 filled = with_virtual(setting, name, lesson)
-                rows += short_rows(setting, "k", f"virtual, {count}", filled, setting.short, name)
-            for split, mdps in splits(setting.family).items():
+                rows += short_rows(setting, "k", f"virtual, {count}", filled, setting.short, name, groups)
+            for split, mdps in groups.items():
                 which = nearest(mdps, lesson.mdps, setting.family)
                 learners = lesson.learners
                 agent = learner_agent(learners.algorithm, learners.states, which, setting.episodes)
@@ -117,7 +119,7 @@ def batches(setting: Setting) -> list[Row]:
             learners, own = part.learners, np.arange(len(part.mdps))
             agent = learner_agent(learners.algorithm, learners.states, own, setting.episodes)
             rows += tested(setting, "batches", condition, "learners", agent, "train", part.mdps)[0]
-            rows += short_rows(setting, "batches", condition, part, setting.short, name)
+            rows += short_rows(setting, "batches", condition, part, setting.short, name, splits(setting.family))
     return rows
 
 
@@ -128,17 +130,21 @@ def td(setting: Setting) -> list[Row]:
     """What f learns from, all else equal: the distillation, that of Q_S alone, or the TD error of Q_S alone."""
     mean = bases(setting)["mean"]
     alone = replace(mean, parts=Parts(auxiliary=False, proposal_gradients=False))
+    taught = setting.experiment.teach[PROPOSERS]
+    assert isinstance(taught.algorithm, BCQ)
+    # As far as the learners' values reach: targets move by this share at each of so many updates.
+    rate = taught.algorithm.target_rate * taught.updates / alone.updates
     conditions = {
         "distillation": ("bcq-mean", mean),
         "distillation of Q_S": ("bcq-value-alone", alone),
-        "TD error of Q_S": ("bcq-td", replace(alone, td=TDConfig())),
+        "TD error of Q_S": ("bcq-td", replace(alone, td=TDConfig(target_rate=min(1.0, rate)))),
     }
     with working_on(setting, learners=PROPOSERS) as run:
         lesson = lesson_of(run, PROPOSERS)
         return [
             row
             for condition, (name, config) in conditions.items()
-            for row in short_rows(setting, "td", condition, lesson, config, name)
+            for row in short_rows(setting, "td", condition, lesson, config, name, splits(setting.family))
         ]
 
 
@@ -150,7 +156,7 @@ def ablations(setting: Setting) -> list[Row]:
         for kind, base in bases(setting).items():
             for condition, config in list(ablated(base).items())[: setting.conditions]:
                 name = f"bcq-{kind}" + ("" if config == base else f"-{condition.replace(' ', '-')}")
-                found = short_rows(setting, "ablations", condition, lesson, config, name)
+                found = short_rows(setting, "ablations", condition, lesson, config, name, splits(setting.family))
                 rows += [{**row, "kind": kind} for row in found]
     return rows
 

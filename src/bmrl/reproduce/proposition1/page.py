@@ -230,7 +230,7 @@ def regret_table(rows: list[Row]) -> str:
         if found := figures.part(rows, "regret", method=method):
             means = np.array([row["mean_regret"] for row in found])
             lines.append(f"| {' | '.join([label, *[_span(column) for column in means.T]])} |")
-    levels = [f"{100 * x:.0f} % optimal actions" if x else "uniform" for x in EXPERTISE]
+    levels = [f"{100 * x:.0f} % optimal policy" if x else "uniform" for x in EXPERTISE]
     return _table(f"| regret, mean of the MDPs | {' | '.join(levels)} |", lines)
 
 

@@ -28,7 +28,7 @@ from bmrl.tabular import (
 
 STATES, ACTIONS, MDPS, DISCOUNT = 6, 3, 3, 0.9
 RECORD = tuple(round(10 ** (k / 1.5)) for k in range(3, 11))  # numbers of updates after which Q-learning is looked at
-EXPERTISE = (0.0, 0.3, 0.6, 0.9, 1.0)  # how often the optimal action is logged; else a uniform one
+EXPERTISE = (0.0, 0.3, 0.6, 0.9, 1.0)  # how often the optimal policy acts in the logs; else the uniform one
 UNIFORM, NEAR_EXPERT = 0.0, 0.9  # the two that are shown in detail
 DETAIL = [EXPERTISE.index(x) for x in (UNIFORM, NEAR_EXPERT)]
 SHARES = (0.0, 0.2, 1 / 3, 0.5, 0.7, 0.9, 1.0)  # of the first MDP in the pool

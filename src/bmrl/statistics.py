@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 RESAMPLES = 10_000
+FEW = 3  # seeds: a verdict needs as many
 
 
 def iqm(values: Sequence[float] | np.ndarray, axis: int = -1) -> np.ndarray:
