@@ -59,6 +59,14 @@ def test_virtual_mdps_pay_as_mdps_between_would(virtual):
         assert error < 0.6 * fitted_goal(x, -(1 - share) * np.abs(x - one) - share * np.abs(x - other))[1]
 
 
+def test_two_mdps_are_enough_to_lie_between(tmp_path):
+    two = toys.replay(tmp_path, [toy.episodes(mdp) for mdp in (1, 2)])
+    made = virtual_replay(two, 1, dataclasses.replace(toy.REWARD_MODEL, hidden=(64, 64)), seed=0)
+    log = Replay(*(x[0] for x in made)).take(np.arange(made.size[0]))
+    goal, error = fitted_goal(log.next_observations[:, 0], log.rewards)
+    assert goal == pytest.approx(0.6, abs=0.1) and error < 0.07  # that of the mean of two rewards is 0.136
+
+
 def test_virtual_logs_are_whole_episodes_of_the_two_mdps_between_which_they_lie(replay, virtual):
     known = {}
     for k, size in enumerate(replay.size):
