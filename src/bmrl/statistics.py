@@ -1,11 +1,13 @@
 """Few seeds, honestly summed up: the interquartile mean, and how far it can be trusted (Agarwal et al. 2021)."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 RESAMPLES = 10_000
 FEW = 3  # seeds: a verdict needs as many
+ERRORS = 2.0  # standard errors beyond which a difference counts
 
 
 def iqm(values: Sequence[float] | np.ndarray, axis: int = -1) -> np.ndarray:
@@ -22,3 +24,27 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray, level: float = 0.95
     tail = (1 - level) / 2
     low, high = np.quantile(iqm(drawn), [tail, 1 - tail])
     return float(low), float(high)
+
+
+class Mean(NamedTuple):
+    """A mean with its standard error."""
+
+    value: float
+    error: float
+
+    @property
+    def clear(self) -> bool:
+        """Above zero by more than chance explains."""
+        return self.value > ERRORS * self.error
+
+
+def mean(samples: np.ndarray) -> Mean:
+    """Of independent samples [n]; one alone tells nothing of the error."""
+    error = samples.std(ddof=1) / len(samples) ** 0.5 if len(samples) > 1 else np.inf
+    return Mean(float(samples.mean()), float(error))
+
+
+def mean_of_means(means: Sequence[Mean]) -> Mean:
+    """The mean of independent means, each with the same weight."""
+    error = np.square([x.error for x in means]).sum() ** 0.5 / len(means)
+    return Mean(float(np.mean([x.value for x in means])), float(error))

@@ -1,13 +1,12 @@
 """The CEM ablation of section 5.2: without G_S and xi_S, the cross-entropy method picks what Q_S likes best."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from bmrl import pipeline
 from bmrl.batch_rl import TD3BC
@@ -21,19 +20,22 @@ from bmrl.evaluate.overestimation import overestimation
 from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.families import get_family
-from bmrl.figures.style import BLACK, BLUE, GREY, ORANGE, RED, number, panels, quantity, save, styled
+from bmrl.figures.cem_ablation import (
+    ACTIONS,
+    FAMILY,
+    METHODS,
+    OWN,
+    PARAMETER,
+    Means,
+    Samples,
+    plot_cem_ablation,
+)
+from bmrl.figures.style import number
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit
-from bmrl.statistics import FEW
+from bmrl.statistics import ERRORS, FEW, Mean, mean, mean_of_means
 
-FAMILY = "halfcheetah-velocity"
-PARAMETER = "target_velocity"
-OWN = "G_S, xi_S"  # whose actions tiMe takes
-METHODS = {"tiMe": BLUE, "CEM on Q_S": RED, "random shooting on Q_S": ORANGE}
-ACTIONS = {OWN: BLUE, "CEM": RED, "uniform": BLACK}
-DASHES = (0, (4, 3))
 PICTURE = "cem-ablation.png"
-ERRORS = 2.0  # standard errors beyond which a difference counts
 
 
 @dataclass(frozen=True)
@@ -113,36 +115,6 @@ def values_of(ablation: Ablation) -> list[Row]:
 
 # ---------------------------------------------------------------------- what the rows say
 
-Samples: TypeAlias = dict[tuple[str, float, int], np.ndarray]
-"""(method or kind of action, target velocity, seed) -> [n]."""
-
-
-class Mean(NamedTuple):
-    """A mean with its standard error."""
-
-    value: float
-    error: float
-
-    @property
-    def clear(self) -> bool:
-        """Above zero by more than chance explains."""
-        return self.value > ERRORS * self.error
-
-
-Means: TypeAlias = dict[tuple[str, float, int], Mean]
-
-
-def mean(samples: np.ndarray) -> Mean:
-    """Of independent samples [n]; one alone tells nothing of the error."""
-    error = samples.std(ddof=1) / len(samples) ** 0.5 if len(samples) > 1 else np.inf
-    return Mean(float(samples.mean()), float(error))
-
-
-def over_mdps(means: Sequence[Mean]) -> Mean:
-    """The mean of several MDPs' means."""
-    error = np.square([x.error for x in means]).sum() ** 0.5 / len(means)
-    return Mean(float(np.mean([x.value for x in means])), float(error))
-
 
 def samples_of(rows: Sequence[Row], name: str, column: str) -> Samples:
     """A column of the rows that have ``name``, "method" or "actions"; rows without samples are left out."""
@@ -194,7 +166,7 @@ def statements(lost: Means, excess: Means) -> list[Statement]:
     def statement(text: str, means: Means, name: str) -> Statement:
         own = {key: x for key, x in means.items() if key[0] == name}
         seeds = sorted({seed for _, _, seed in own})
-        by_seed = [over_mdps([x for key, x in own.items() if key[2] == seed]) for seed in seeds]
+        by_seed = [mean_of_means([x for key, x in own.items() if key[2] == seed]) for seed in seeds]
         return Statement(text, list(own.values()), by_seed)
 
     return [
@@ -235,7 +207,7 @@ def page(rows: list[Row], out: Path) -> str:
     earned = samples_of(rows, "method", "returns")
     estimates, monte_carlo = (samples_of(rows, "actions", column) for column in ("estimates", "returns"))
     lost, excess = losses(earned), excesses(estimates, monte_carlo)
-    draw(earned, estimates, monte_carlo, excess, out / PICTURE)
+    plot_cem_ablation(earned, estimates, monte_carlo, excess, out / PICTURE)
     introduction = INTRODUCTION.format(**rows[0]["cem"], shooting=RANDOM_SHOOTING)
     parts = [introduction, f"![returns and values]({PICTURE})", verdict(statements(lost, excess))]
     if earned:
@@ -295,7 +267,9 @@ def values_table(estimates: Samples, monte_carlo: Samples, excess: Means) -> str
     for mdp in sorted({mdp for _, mdp, _ in estimates}):
         for kind in ACTIONS:
             promised, earned = (np.concatenate(_seeds(x, kind, mdp)) for x in (estimates, monte_carlo))
-            over = over_mdps([x for (k, m, _), x in excess.items() if (k, m) == (kind, mdp)]) if kind != OWN else None
+            over = (
+                mean_of_means([x for (k, m, _), x in excess.items() if (k, m) == (kind, mdp)]) if kind != OWN else None
+            )
             more = f"{number(over.value, 2)} ± {number(over.error, 2)}" if over else ""
             numbers = [promised.mean(), earned.mean(), (promised - earned).mean()]
             shown = " | ".join(number(x) for x in numbers)
@@ -323,63 +297,6 @@ def _spread(means: Sequence[float]) -> str:
         return ""
     spread = f" [{number(min(means))}, {number(max(means))}]" if len(means) > 1 else ""
     return number(float(np.mean(means))) + spread
-
-
-@styled()
-def draw(earned: Samples, estimates: Samples, monte_carlo: Samples, excess: Means, path: Path) -> None:
-    """What each way to choose earns, what Q_S promises beside what is earned, and by how much it errs."""
-    figure, (left, middle, right) = panels(3, (4.6, 4.4))
-    family = get_family(FAMILY)
-    _draw_groups(left, {key: mean(sample) for key, sample in earned.items()}, METHODS)
-    for place, mdp in enumerate(sorted({mdp for _, mdp, _ in earned})):
-        standing = family.reference_returns({PARAMETER: mdp})["standing"]
-        label = "standing still" if place == 0 else None
-        left.plot([place - 0.4, place + 0.4], [standing] * 2, color=GREY, linestyle=DASHES, label=label)
-    left.set(title="Zero-shot returns", ylabel="return")
-
-    for kind, colour in reversed(ACTIONS.items()):
-        keys = [key for key in estimates if key[0] == kind]
-        for key in keys:
-            label = kind if key == keys[0] else None
-            middle.scatter(monte_carlo[key], estimates[key], 8, colour, alpha=0.35, linewidths=0, label=label)
-    if estimates:
-        known = np.concatenate([*estimates.values(), *monte_carlo.values()])
-        ends = [known.min(), known.max()]
-        middle.plot(ends, ends, color=GREY, linewidth=1, linestyle=DASHES, label="what is true")
-    middle.set(title="One action, then tiMe", xlabel="Monte-Carlo return", ylabel="Q_S(s, a, m)")
-
-    _draw_groups(right, excess, {kind: colour for kind, colour in ACTIONS.items() if kind != OWN})
-    right.axhline(0, color=GREY, linewidth=1)
-    right.set(title="Over-estimation", ylabel="more than of G_S, xi_S")
-    for axes in (left, middle, right):
-        if axes.get_legend_handles_labels()[0]:
-            below = (0.5, -0.17)
-            axes.legend(loc="upper center", bbox_to_anchor=below, ncols=2, frameon=False, fontsize=9, markerscale=2)
-    told = f"left and right: a dot is a seed, with {ERRORS:g} standard errors; a bar is the mean of the seeds"
-    figure.supxlabel(told, fontsize=9, color="0.35")
-    save(figure, path)
-
-
-def _draw_groups(axes: Axes, means: Means, series: Mapping[str, str]) -> None:
-    """A group an MDP: for each of the series a bar at its mean, a dot a seed with its errors."""
-    mdps = sorted({mdp for _, mdp, _ in means})
-    width = 0.8 / len(series)
-    for column, (name, colour) in enumerate(series.items()):
-        label: str | None = name
-        for place, mdp in enumerate(mdps):
-            own = {seed: x for (one, at, seed), x in means.items() if (one, at) == (name, mdp)}
-            if not own:
-                continue
-            centre = place + (column - (len(series) - 1) / 2) * width
-            x = centre + 0.6 * width * (np.arange(len(own)) - (len(own) - 1) / 2) / len(own)
-            values = np.array([x.value for x in own.values()])
-            errors = np.nan_to_num([ERRORS * x.error for x in own.values()], posinf=0.0)
-            axes.errorbar(x, values, errors, color=colour, linestyle="", marker="o", markersize=4, elinewidth=1)
-            axes.plot(centre + 0.42 * width * np.array([-1, 1]), [values.mean()] * 2, color=colour, label=label)
-            label = None
-    axes.set_xticks(range(len(mdps)), [f"{mdp:g}" for mdp in mdps])
-    axes.set_xlabel(f"{quantity(PARAMETER).name} (m/s)")
-    axes.grid(visible=False, axis="x")
 
 
 STUDY = Study(units, page)

@@ -18,18 +18,9 @@ from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.families import get_family
 from bmrl.families.base import Family, Parameters
+from bmrl.figures.dynamics import plot_decoding_over_steps
 from bmrl.figures.returns import plot_returns
-from bmrl.figures.style import (
-    BLACK,
-    mdp_name,
-    method_colour,
-    method_names,
-    number,
-    panels,
-    quantity,
-    save,
-    styled,
-)
+from bmrl.figures.style import mdp_name, method_names, number
 from bmrl.networks.set_encoder import Evidence
 from bmrl.report import learned_agents
 from bmrl.reproduce.runs import run_directory, working_run
@@ -128,7 +119,7 @@ def page(rows: list[Row], out: Path) -> str:
         family = get_family(name)
         references = {mdp_name(m): {"standing": family.reference_returns(m)["standing"]} for m in family.test_mdps()}
         plot_returns(tests, references, out / f"returns-{name}.png")
-        plot_decoding(family, identities, out / f"identity-{name}.png")
+        plot_decoding_over_steps(family, identities, STEPS, told_errors(family), out / f"identity-{name}.png")
         sections += [
             f"## {name}",
             DESCRIPTIONS[name],
@@ -170,6 +161,12 @@ DESCRIPTIONS = {
     "halfcheetah-dynamics": "All MDPs ask for 1 m/s; the transitions vary.",
     "halfcheetah-velocity-dynamics": "The target velocity differs too: both the rewards and the transitions vary.",
 }
+
+
+def told_errors(family: Family) -> np.ndarray:
+    """For each parameter, how far the oracle's mixture of train MDPs lies from the test MDPs."""
+    mdps, train = family.test_mdps(), family.train_mdps()
+    return np.abs(mixture(family, mdps, train) @ family.coordinates(train) - family.coordinates(mdps)).mean(0)
 
 
 def by_seed(rows: Sequence[Row], method: str, variant: str) -> dict[int, float]:
@@ -239,34 +236,6 @@ def _cell(values: Sequence[float]) -> str:
         return "–"
     deviation = f" ± {np.std(values):.0f}" if len(values) > 1 else ""
     return f"{number(float(np.mean(values)))}{deviation}"
-
-
-@styled()
-def plot_decoding(family: Family, rows: Sequence[Row], path: Path) -> None:
-    """A panel a parameter: its error over the steps, a thin line a seed, their mean bold, for both students."""
-    count = len(family.parameter_names)
-    figure, grid = panels(count, (2.9, 3.2), columns=count, sharex=True, sharey=True)
-    mdps, train = family.test_mdps(), family.train_mdps()
-    told = np.abs(mixture(family, mdps, train) @ family.coordinates(train) - family.coordinates(mdps)).mean(0)
-    for axes, name, floor in zip(grid, family.parameter_names, told, strict=True):
-        for variant in ("default", "reward-only"):
-            label = method_names([{"method": "tiMe", "variant": variant}])[0]
-            own = [row for row in rows if row["variant"] == variant]
-            seeds = sorted({row["seed"] for row in own})
-            lines = [np.mean([r["error"][name] for r in own if r["seed"] == seed], axis=0) for seed in seeds]
-            for line in lines:
-                axes.plot(STEPS, line, color=method_colour(label), linewidth=0.8, alpha=0.5, zorder=2)
-            axes.plot(STEPS, np.mean(lines, axis=0), color=method_colour(label), linewidth=2.5, label=label, zorder=3)
-        axes.axhline(floor, color=BLACK, linestyle=(0, (4, 3)), linewidth=1, label="oracle's mixture", zorder=1)
-        axes.set_title(quantity(name).name)
-        axes.set_xscale("symlog", linthresh=1)
-        axes.set_xticks([0, 1, 4, 16, 64, 200], ["0", "1", "4", "16", "64", "200"])
-        axes.set_xticks([], minor=True)
-        axes.set_xlabel("steps of the episode")
-    grid[0].set_ylim(0, None)
-    grid[0].set_ylabel("error (share of range)")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    save(figure, path)
 
 
 STUDY = Study(units, page)

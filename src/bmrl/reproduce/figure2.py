@@ -1,8 +1,7 @@
 """Figure 2: one Batch SAC for three goals, with and without an inferred identity, beside tiMe."""
 
 import functools
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, MaxNLocator, MultipleLocator
 
 from bmrl import pipeline
 from bmrl.baselines.contextual_sac import ContextualSAC, ContextualState, train_contextual_sac
@@ -23,21 +20,22 @@ from bmrl.evaluate.evaluate import evaluate, learner_agent, rows_of, soft_values
 from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.families import get_family
-from bmrl.families.point_goal import POINT_GOAL, RADIUS, goals
-from bmrl.figures.style import (
-    BLACK,
-    GREY,
-    RED,
-    headline,
-    method_colour,
-    method_names,
-    note,
-    number,
-    panels,
-    parameter_colours,
-    save,
-    styled,
+from bmrl.families.point_goal import RADIUS, goals
+from bmrl.figures.figure2 import (
+    CONTEXTUAL,
+    CONTROL,
+    FERMAT,
+    NEAR,
+    POOLED,
+    TIME,
+    by_seed,
+    goal_name,
+    of_method,
+    optimum,
+    plot_figure2,
+    plot_methods,
 )
+from bmrl.figures.style import method_names
 from bmrl.networks import Normaliser
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.runs.checkpoint import load_tree, save_tree
@@ -47,15 +45,12 @@ from bmrl.types import Watch
 
 POINTS = 20  # of a curve
 CURVE_EPISODES = 5  # of tiMe in each MDP, and rollouts behind a value, at each point
-NEAR = 1.0  # final distance to the goal: one move
 RETURN = -67.0  # half again the optimum: the first moves of an agent that is not told the goal are blind
 PEARL_LATENTS = 5  # of PEARL's z in all of its experiments
 SLACK = 1.05  # times the optimum, for an agent that learned its one goal
-FERMAT = (0.0, RADIUS / math.sqrt(3))  # nearest to the three goals together: it sees any two of them 120 degrees apart
 
-# The method's rows are called by its name, and by these variants.
-CONTROL, POOLED, CONTEXTUAL, TIME = "single-MDP teacher", "pooled", "contextual SAC", "tiMe"
-SAMPLING = {"paper": "paper contexts", "default": "tiMe contexts"}  # of contextual SAC: as that variant of tiMe draws
+# The variants of contextual SAC's rows, by the variant of tiMe that draws its contexts so.
+SAMPLING = {"paper": "paper contexts", "default": "tiMe contexts"}
 
 
 def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
@@ -209,105 +204,6 @@ def _curve(run: pipeline.Run, method: str, variant: str, stage: str) -> list[Row
     ]
 
 
-# ---------------------------------------------------------------------- pictures
-
-
-@styled()
-def draw_figure(curves: Sequence[Row], tests: Sequence[Row], path: Path) -> None:
-    """The paper's three panels, the left one as two: returns and values are of different horizons and discounts."""
-    figure, (returns, values, middle, right) = panels(4, (5.2, 4.4), columns=2)
-    seeds = len({row["seed"] for row in tests})
-    lines = "mean of the three goals" + (f"; thin: a seed, bold: the mean of {seeds}" if seeds > 1 else "")
-    headline(returns, "zero-shot return of 20 steps", lines)
-    for variant in dict.fromkeys(row["variant"] for row in curves if row["method"] == TIME):
-        rows = _of(curves, TIME, variant)
-        _draw_curve(returns, rows, "return", method_names(rows)[0], method_colour(method_names(rows)[0]))
-    _draw_curve(returns, _of(curves, POOLED), "return", "pooled Batch SAC", RED)
-    returns.axhline(optimum(), color=GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=1, label="optimum")
-    headline(values, "pooled Batch SAC: belief and truth", "discounted by .99, with the entropy bonus, without end")
-    _draw_curve(values, _of(curves, POOLED), "value_estimate", "its value of the first action", BLACK)
-    _draw_curve(values, _of(curves, POOLED), "discounted_soft_return", "what it then earns", RED)
-    returns.set_xlabel("gradient steps; of phase 2 for tiMe, whose learners are taught before")
-    values.set_xlabel("gradient steps")
-    for axes in (returns, values):
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False, fontsize=9)
-
-    pooled = [row for row in _of(tests, POOLED) if row["mdp"] == tests[0]["mdp"]]  # it moves alike whatever the goal
-    headline(middle, "pooled Batch SAC: its path", "a line a seed; the same whatever the goal")
-    for row in pooled:
-        middle.plot(*np.transpose(row["path"]), color=RED, linewidth=1.4, alpha=0.7, zorder=3)
-        x, y = row["path"][-1]
-        middle.scatter(x, y, s=60, color=RED, edgecolors="white", zorder=5)
-    middle.scatter(FERMAT[0], FERMAT[1], marker="D", s=40, color="white", edgecolors=GREY, zorder=2)
-    note(middle, "nearest to all goals", FERMAT, (0, -16), color=GREY, zorder=6)
-    student = _of(tests, TIME, "default")
-    distance = np.mean([row["final_distance"] for row in student])
-    ends = f"{student[0]['episodes']} episodes a goal{' and seed' if seeds > 1 else ''}"
-    headline(right, "tiMe: final positions", f"{ends}, {distance:.2f} from the goal on average")
-    norm, colours, angles = parameter_colours([row["mdp"] for row in student])
-    for row, angle in zip(student, angles, strict=True):
-        x, y = np.transpose(row["ends"])
-        right.scatter(x, y, s=14, color=colours(norm(angle)), alpha=0.5, linewidths=0, zorder=3)
-    for axes in (middle, right):
-        axes.plot(*goals(np.linspace(0.0, math.pi, 100)).T, color=GREY, linestyle=":", linewidth=1, zorder=1)
-        axes.scatter(0, 0, s=60, color=BLACK, zorder=4)
-        note(axes, "start", (0, 0), (0, -16), zorder=6)
-        for row in _by_seed(student)[0]:
-            x, y = goals(row["mdp"]["goal_angle"])
-            colour = BLACK if axes is middle else colours(norm(math.degrees(row["mdp"]["goal_angle"])))
-            axes.plot(x, y, marker="x", markersize=11, markeredgewidth=2.5, color=colour, zorder=4)
-            note(axes, _goal(row), (x, y), (0, 14 if y > RADIUS / 2 else -18))
-        axes.set(xlim=(-13, 13), ylim=(-3, 13), aspect="equal", xlabel="x", ylabel="y")
-        axes.xaxis.set_major_locator(MultipleLocator(5))
-        axes.yaxis.set_major_locator(MultipleLocator(5))
-    save(figure, path)
-
-
-def _draw_curve(axes: Axes, rows: Sequence[Row], name: str, label: str, colour: str) -> None:
-    """The mean over the MDPs: thin for every seed, bold for their mean."""
-    lines = [np.mean([row[name] for row in some], axis=0) for some in _by_seed(rows)]
-    steps = rows[0]["updates"]
-    if len(lines) > 1:
-        for line in lines:
-            axes.plot(steps, line, color=colour, linewidth=0.7, alpha=0.5, zorder=2)
-    axes.plot(steps, np.mean(lines, axis=0), color=colour, linewidth=2.2, zorder=3, label=label)
-
-
-@styled()
-def draw_methods(tests: Sequence[Row], path: Path) -> None:
-    """Return and final distance of every method, a column a goal: a dot a seed, a bar at their mean."""
-    names = method_names(tests)
-    methods, mdps = list(dict.fromkeys(names)), list(dict.fromkeys(_goal(row) for row in tests))
-    measures = {
-        "return": (lambda row: row["return_mean"], optimum(), "optimum"),
-        "final distance": (lambda row: np.mean(row["final_distance"]), NEAR, "one move"),
-    }
-    figure, grid = panels(len(measures) * len(mdps), (1.0 + 0.58 * len(methods), 3.4), columns=len(mdps), sharey="row")
-    for k, axes in enumerate(grid):
-        row_of_panels, column = divmod(k, len(mdps))
-        label, (measure, line, meaning) = list(measures.items())[row_of_panels]
-        for x, method in enumerate(methods):
-            here = [row for row, n in zip(tests, names, strict=True) if n == method]
-            values = [measure(row) for row in here if _goal(row) == mdps[column]]
-            mean, colour = float(np.mean(values)), method_colour(method)
-            text, looks = number(round(mean, 2), 2), {"color": colour, "fontweight": "bold"}
-            axes.scatter(np.full(len(values), x), values, s=28, color=colour, alpha=0.6, linewidths=0, zorder=3)
-            axes.plot([x - 0.35, x + 0.35], [mean, mean], color=colour, linewidth=2.5, zorder=2)
-            note(axes, text, (x, 1), (0, 4), axes.get_xaxis_transform(), **looks)
-        axes.axhline(line, color=GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
-        note(axes, meaning, (1, line), (4, 0), axes.get_yaxis_transform(), ha="left", va="center", color=GREY)
-        last = row_of_panels == len(measures) - 1
-        axes.set_xticks(range(len(methods)), methods if last else [], rotation=40, ha="right", rotation_mode="anchor")
-        axes.set(xlim=(-0.6, len(methods) - 0.4), ylabel=label if column == 0 else "")
-        axes.tick_params(axis="x", length=0)
-        axes.grid(visible=False, axis="x")
-        if row_of_panels == 0:
-            axes.set_title(mdps[column], pad=20)
-    save(figure, path)
-
-
 # ---------------------------------------------------------------------- the page
 
 PAGE = """# Figure 2: three goals and one agent
@@ -352,8 +248,8 @@ moves blindly at first) and ends within {near:.0f}, one move, of the goal, each 
 def page(rows: list[Row], out: Path) -> str:
     """Draw figure2.png and methods.png; the table of results and the verdicts."""
     tests, curves = [row for row in rows if "returns" in row], [row for row in rows if "updates" in row]
-    draw_figure(curves, tests, out / "figure2.png")
-    draw_methods(tests, out / "methods.png")
+    plot_figure2(curves, tests, out / "figure2.png")
+    plot_methods(tests, out / "methods.png")
     return PAGE.format(
         radius=RADIUS,
         optimum=optimum(),
@@ -369,28 +265,19 @@ def page(rows: list[Row], out: Path) -> str:
     )
 
 
-def optimum() -> float:
-    """The best possible return: the same on all three goals."""
-    return max(POINT_GOAL.reference_returns(mdp)["optimal"] for mdp in POINT_GOAL.test_mdps())
-
-
 def _table(tests: Sequence[Row]) -> str:
     names = method_names(tests)
-    mdps = list(dict.fromkeys(_goal(row) for row in tests))
+    mdps = list(dict.fromkeys(goal_name(row) for row in tests))
     lines = [f"| method | {' | '.join(mdps)} |", "|---" * (len(mdps) + 1) + "|"]
     for method in dict.fromkeys(names):
         cells = []
         for mdp in mdps:
-            here = [r for r, name in zip(tests, names, strict=True) if (name, _goal(r)) == (method, mdp)]
+            here = [r for r, name in zip(tests, names, strict=True) if (name, goal_name(r)) == (method, mdp)]
             returns, distance = [r["return_mean"] for r in here], np.mean([r["final_distance"] for r in here])
             spread = f" ± {np.std(returns):.1f}" if len(here) > 1 else ""
             cells.append(f"{np.mean(returns):.1f}{spread} ({distance:.2f})")
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _goal(row: Row) -> str:
-    return f"goal {number(math.degrees(row['mdp']['goal_angle']))}°"
 
 
 def arrives(row: Row) -> bool:
@@ -422,13 +309,13 @@ class Claim(NamedTuple):
 
 def claims(tests: Sequence[Row], curves: Sequence[Row]) -> list[Claim]:
     """Those of section 5.1, in its order."""
-    best, control = optimum(), [row["return_mean"] for row in _of(tests, CONTROL)]
-    pooled = _by_seed(_of(tests, POOLED))
+    best, control = optimum(), [row["return_mean"] for row in of_method(tests, CONTROL)]
+    pooled = by_seed(of_method(tests, POOLED))
     ends = [np.array(some[0]["path"][-1]) for some in pooled]
     to_centre = [float(np.linalg.norm(end - FERMAT)) for end in ends]
     to_goal = [min(float(np.linalg.norm(end - goals(row["mdp"]["goal_angle"]))) for row in pooled[0]) for end in ends]
     beliefs, truths = (
-        [np.mean([row[name] for row in some], axis=0) for some in _by_seed(_of(curves, POOLED))]
+        [np.mean([row[name] for row in some], axis=0) for some in by_seed(of_method(curves, POOLED))]
         for name in ("value_estimate", "discounted_soft_return")
     )
     late = max(1, len(beliefs[0]) // 4)  # points in the last quarter of training
@@ -462,7 +349,7 @@ def claims(tests: Sequence[Row], curves: Sequence[Row]) -> list[Claim]:
         ),
     ]
     for variant in SAMPLING.values():
-        contextual = _by_seed(_of(tests, CONTEXTUAL, variant))
+        contextual = by_seed(of_method(tests, CONTEXTUAL, variant))
         found.append(
             Claim(
                 f"Batch SAC with PEARL's inference does not do well on all three goals ({variant})",
@@ -472,24 +359,24 @@ def claims(tests: Sequence[Row], curves: Sequence[Row]) -> list[Claim]:
             )
         )
     for variant in dict.fromkeys(row["variant"] for row in tests if row["method"] == TIME):
-        rows = _of(tests, TIME, variant)
+        rows = of_method(tests, TIME, variant)
         worst = min(row["return_mean"] for row in rows)
         far = max(float(np.mean(row["final_distance"])) for row in rows)
         found.append(
             Claim(
                 f"{method_names(rows)[0]} is near-optimal on all three goals",
                 f"its worst goal: return {worst:.1f}, final distance {far:.2f}; it does well on all",
-                [all(map(does_well, some)) for some in _by_seed(rows)],
+                [all(map(does_well, some)) for some in by_seed(rows)],
             )
         )
     for variant, sampling in SAMPLING.items():
         one, other = (
-            np.array([[row["return_mean"] for row in some] for some in _by_seed(rows)])
-            for rows in (_of(tests, TIME, variant), _of(tests, CONTEXTUAL, sampling))
+            np.array([[row["return_mean"] for row in some] for some in by_seed(rows)])
+            for rows in (of_method(tests, TIME, variant), of_method(tests, CONTEXTUAL, sampling))
         )
         found.append(
             Claim(
-                f"{method_names(_of(tests, TIME, variant))[0]} does better than PEARL's inference ({sampling})",
+                f"{method_names(of_method(tests, TIME, variant))[0]} does better than PEARL's inference ({sampling})",
                 f"on average it returns {one.mean():.1f}, the other {other.mean():.1f}; it returns more",
                 (one > other).ravel().tolist(),
                 "goals and seeds",
@@ -503,14 +390,6 @@ def _goals_done_well(seeds: Sequence[Sequence[Row]]) -> str:
         " or ".join(map(str, sorted({sum(map(measure, some)) for some in seeds}))) for measure in (does_well, arrives)
     )
     return f"it does well on {well} of the three goals, and ends within one move of {there}"
-
-
-def _of(rows: Iterable[Row], method: str, variant: str = "") -> list[Row]:
-    return [row for row in rows if (row["method"], row["variant"]) == (method, variant)]
-
-
-def _by_seed(rows: Sequence[Row]) -> list[list[Row]]:
-    return [[row for row in rows if row["seed"] == seed] for seed in sorted({row["seed"] for row in rows})]
 
 
 STUDY = Study(units, page)
