@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from bmrl.errors import BmrlError
+from bmrl.runs import stopping
 
 Directory = Annotated[Path, tyro.conf.Positional]
 
@@ -119,7 +120,7 @@ Command = (
 
 
 def main() -> None:
-    """Entry point: exit code 0 if all went well, 2 after a mistake of the user's, told in one line."""
+    """Entry point: exit code 0 if all went well, 2 after a mistake of the user's, told in one line, 75 after a stop."""
     command = tyro.cli(
         Command, prog="bmrl", description="Batch meta-RL: from logs of many MDPs to one policy for unseen ones."
     )
@@ -127,15 +128,16 @@ def main() -> None:
     logging.getLogger("bmrl").setLevel(logging.INFO)
     for handler in logging.getLogger().handlers:
         handler.setLevel(logging.WARNING)
+    stopping.listen()
     try:
         execute(command)
     except BmrlError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except stopping.Stopped:
         again = "the same command" if isinstance(command, Reproduce) else "--resume"
-        print(f"stopped: continue with {again}", file=sys.stderr)
-        sys.exit(130)
+        print(f"stopped, and saved: continue with {again}", file=sys.stderr)
+        sys.exit(stopping.EXIT_CODE)
 
 
 def execute(command: Run | Collect | Teach | Distill | Evaluate | Reproduce) -> None:

@@ -21,6 +21,7 @@ from bmrl.networks import Normaliser
 from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
 from bmrl.runs.metrics import Metrics
 from bmrl.runs.progress import Progress
+from bmrl.runs.stopping import Stopped, asked, saving_first
 from bmrl.types import Spec, Transition, Watch
 
 
@@ -71,7 +72,7 @@ def collect(
         Transition(log["observations"], log["actions"], log["rewards"], log["next_observations"], log["terminations"])
     )
     saved = time.monotonic()
-    with Progress("collect", config.transitions, step) as progress:
+    with Progress("collect", config.transitions, step) as progress, saving_first():
         while step < config.transitions:
             steps = min(config.steps_per_train, config.transitions - step)
             for t in range(step, step + steps):
@@ -89,7 +90,7 @@ def collect(
                 if watch:
                     losses |= watch(step, parallel.unshard(states, learners))
                 metrics.log("collect", step, losses)
-            if time.monotonic() - saved > checkpoint_seconds and step < config.transitions:
+            if (asked() or time.monotonic() - saved > checkpoint_seconds) and step < config.transitions:
                 tree = {
                     "states": parallel.unshard(states, learners),
                     "log": log,
@@ -98,6 +99,8 @@ def collect(
                 }
                 save_checkpoint(checkpoints, step, tree, {})
                 saved = time.monotonic()
+                if asked():
+                    raise Stopped
 
     for k, parameters in enumerate(mdps):
         arrays = {name: values[k] for name, values in log.items()}

@@ -41,6 +41,7 @@ from bmrl.networks import Normaliser
 from bmrl.runs.checkpoint import load_tree, save_tree
 from bmrl.runs.lock import lock_directory
 from bmrl.runs.metrics import Metrics
+from bmrl.runs.stopping import stop_if_asked
 from bmrl.runs.storage import (
     commit_directory,
     committed_names,
@@ -243,6 +244,7 @@ def working_stage(run: Run, stage: str, resume: bool) -> Iterator[Path]:
     yield checkpoints
     _drop_checkpoints(run, stage)
     log.info("%s: finished after %.0f s", stage, time.monotonic() - began)
+    stop_if_asked()
 
 
 def load_replay(run: Run) -> Replay:

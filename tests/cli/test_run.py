@@ -112,20 +112,32 @@ def test_killed_in_every_stage_the_run_ends_as_if_undisturbed(run: Path, tmp_pat
     directory = tmp_path / "killed"
     words = [*SMOKE, "--out", str(directory), "--resume"]
     killed = []
-    for stage in ("collect", "teach-default", "pooled-default", "distill-default", "distill-paper", "evaluate"):
+    signals = {
+        "collect": signal.SIGTERM,
+        "teach-default": signal.SIGKILL,
+        "pooled-default": signal.SIGINT,
+        "distill-default": signal.SIGTERM,
+        "distill-paper": signal.SIGKILL,
+        "evaluate": signal.SIGKILL,
+    }
+    for stage, number in signals.items():
         process = subprocess.Popen([*BMRL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             while process.poll() is None:
                 sign = directory / "students" / "paper" if stage == "evaluate" else directory / "checkpoints" / stage
                 if begun(sign):
-                    process.send_signal(signal.SIGKILL)
+                    process.send_signal(number)
                     killed.append(stage)
                     break
                 time.sleep(0.005)
+            if number != signal.SIGKILL:
+                process.wait(timeout=30)
         finally:
             process.kill()
             _, errors = process.communicate()
         assert stage in killed, errors
+        if number != signal.SIGKILL:
+            assert process.returncode == 75 and "stopped, and saved: continue with --resume" in errors, errors
     assert not (directory / "results.json").exists()
     bmrl(*words)
     assert manifests(directory) == manifests(run)

@@ -1,7 +1,12 @@
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from bmrl.errors import BmrlError
+from bmrl.runs import stopping
 from bmrl.runs.checkpoint import latest_checkpoint
 from bmrl.runs.metrics import Metrics, read_metrics
 from bmrl.runs.training import train
@@ -17,6 +22,16 @@ def run(directory, updates, losses, state=0, step=0, seconds=1e9, watch=None):
     return train("stage", updates, state, step, advance, np.array, directory / "checkpoints", metrics, seconds, watch)
 
 
+@pytest.fixture
+def listening():
+    handlers = {number: signal.getsignal(number) for number in stopping.SIGNALS}
+    stopping.listen()
+    yield
+    stopping.listen()  # forgets what came
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
 def logged(directory):
     return [(row.step, row.learner, row.name, row.value) for row in read_metrics(directory / "metrics.csv")]
 
@@ -30,7 +45,7 @@ def test_every_update_is_done_once_and_what_is_seen_is_logged(tmp_path):
 
 def test_it_goes_on_from_where_it_is_told(tmp_path):
     assert run(tmp_path, 25, float, state=15, step=15) == 25
-    assert [row[0] for row in logged(tmp_path)] == [25]
+    assert [row[0] for row in logged(tmp_path)] == [20, 25]
 
 
 def test_the_newest_checkpoint_is_of_the_last_interval(tmp_path):
@@ -51,3 +66,51 @@ def test_a_loss_that_is_not_finite_ends_it_and_the_last_checkpoint_stays(tmp_pat
         run(tmp_path, 30, loss, seconds=0.0)
     assert latest_checkpoint(tmp_path / "checkpoints", np.array(0))[0] == 10
     assert {row[0] for row in logged(tmp_path)} == {10, 20}
+
+
+@pytest.mark.parametrize("number", stopping.SIGNALS)
+def test_a_signal_ends_it_with_its_state_saved(tmp_path, listening, number):
+    def losses(step):
+        if step == 75:
+            signal.raise_signal(number)
+        return 1.0
+
+    with pytest.raises(stopping.Stopped):
+        run(tmp_path, 40_000, losses)  # logged every 100 updates
+    step, state, _ = latest_checkpoint(tmp_path / "checkpoints", np.array(0))
+    assert step == state == 75
+    assert logged(tmp_path) == []
+    stopping.listen()
+    assert run(tmp_path, 200, lambda _: 1.0, state=75, step=75) == 200
+
+
+def test_a_signal_in_the_last_updates_lets_their_result_be_kept(tmp_path, listening):
+    def losses(step):
+        if step == 20:
+            signal.raise_signal(signal.SIGTERM)
+        return 1.0
+
+    assert run(tmp_path, 20, losses) == 20
+    with pytest.raises(stopping.Stopped):
+        stopping.stop_if_asked()
+
+
+def test_outside_of_training_a_signal_ends_it_at_once(listening):
+    stopping.stop_if_asked()
+    with pytest.raises(stopping.Stopped):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_signal_ends_the_process_at_once():
+    code = (
+        "import signal, time\n"
+        "from bmrl.runs import stopping\n"
+        "stopping.listen()\n"
+        "with stopping.saving_first():\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('goes on', flush=True)\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    print('never')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "goes on\n")

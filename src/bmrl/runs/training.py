@@ -11,6 +11,9 @@ from bmrl.errors import BmrlError
 from bmrl.runs.checkpoint import save_checkpoint
 from bmrl.runs.metrics import Metrics
 from bmrl.runs.progress import Progress
+from bmrl.runs.stopping import Stopped, asked, saving_first
+
+CHUNK = 25  # updates between two looks for a signal: some seconds at the paper's sizes
 
 State = TypeVar("State")
 
@@ -37,29 +40,33 @@ def train(
         advance: (state, step, steps) -> the state after ``steps`` more, and its losses, each of all or one a learner.
         snapshot: the state as numpy arrays, for a checkpoint.
         checkpoints: the directory of the stage's checkpoints.
-        metrics: where the losses are logged, about 400 times.
+        metrics: where the losses of the last updates are logged, about 400 times.
         checkpoint_seconds: between two checkpoints.
         watch: (step, state) -> what is to be logged too.
 
     Raises:
         BmrlError: a loss is not finite; the last checkpoint stays.
+        Stopped: a signal asked for it; the state is saved.
     """
     interval, saved = max(10, updates // 400), time.monotonic()
-    with Progress(stage, updates, step) as progress:
+    with Progress(stage, updates, step) as progress, saving_first():
         while step < updates:
-            steps = min(interval, updates - step)
+            log_at = min(updates, (step // interval + 1) * interval)
+            steps = min(CHUNK, log_at - step)
             state, losses = advance(state, step, steps)
             step += steps
-            seen = watch(step, state) if watch else {}
-            metrics.log(stage, step, {**losses, **seen})
             finite = np.logical_and.reduce([np.isfinite(x) for x in losses.values()])
+            if step == log_at:
+                seen = watch(step, state) if watch else {}
+                metrics.log(stage, step, {**losses, **seen})
+                progress.update(step)
             if not np.all(finite):
-                which = (
-                    f"the learner of batch {finite.argmin()} diverged" if np.ndim(finite) else "a loss is not finite"
-                )
-                raise BmrlError(f"{stage}: {which} before step {step}; nothing was written")
-            progress.update(step)
-            if time.monotonic() - saved > checkpoint_seconds and step < updates:
+                what = f"the learner of batch {finite.argmin()} diverged" if np.ndim(finite) else "a loss is not finite"
+                raise BmrlError(f"{stage}: {what} before step {step}; nothing was written")
+            due = step == log_at and time.monotonic() - saved > checkpoint_seconds
+            if (due or asked()) and step < updates:
                 save_checkpoint(checkpoints, step, snapshot(state), {})
                 saved = time.monotonic()
+                if asked():
+                    raise Stopped
     return state
