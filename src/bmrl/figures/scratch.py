@@ -15,7 +15,7 @@ PAPER_WINDOW = 100  # evaluations over which the paper's curves are smoothed (ap
 
 @styled()
 def plot_figure3(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A panel an MDP: SAC's curve of every seed and their mean, tiMe's zero-shot return as a line and a dot a seed.
+    """A panel an MDP: SAC's curve of every seed and of their middle, tiMe's zero-shot return as a line and dots.
 
     Args:
         rows: rows of methods, and rows of curves, which have "interactions" and as many means of returns.
@@ -32,8 +32,8 @@ def plot_figure3(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_ylabel("return")
         axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
     figure.supxlabel(
-        "grey: SAC from scratch, raw (thin: a seed, thick: mean; dotted: smoothed as in the paper)   "
-        "blue: tiMe zero-shot, without any interaction (dot: a seed, line: mean)",
+        "grey: SAC from scratch, raw (thin: a seed, thick: interquartile mean; dotted: smoothed as in the paper)   "
+        "blue: tiMe zero-shot, without any interaction (dot: a seed, line: interquartile mean)",
         fontsize=9,
         color="0.35",
     )
@@ -54,9 +54,9 @@ def _draw_curves(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_zero_shot(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    if not rows:
+    means, colour = [row["return_mean"] for row in rows if row["return_mean"] is not None], method_colour("tiMe")
+    if not means:
         return
-    means, colour = [row["return_mean"] for row in rows], method_colour("tiMe")
     axes.axhline(float(iqm(means)), color=colour, linewidth=2)
     axes.set_xlim(left=0)
     right = axes.get_xlim()[1]
@@ -65,7 +65,7 @@ def _draw_zero_shot(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 @styled()
 def plot_methods(points: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A panel an MDP: a dot a seed for every method, a bar with its value at their mean.
+    """A panel an MDP: a dot a seed for every method, a bar with its value at their interquartile mean.
 
     Args:
         points: rows with "method", "mdp", "seed" and "return".

@@ -78,11 +78,11 @@ def _errors(
         decoders["posterior mean"] = posterior_mean(student, at)
     rows = []
     for split, mdps in splits(setting.family).items():
-        identities = found[split].identities
+        identities, valid = found[split].identities, np.split(found[split].valid, len(mdps))
         assert identities is not None
         for name, decode in decoders.items():
-            for mdp, own in zip(mdps, np.split(identities[:, 1:], len(mdps)), strict=True):
-                error = np.abs(decode(own) - mdp["target_velocity"]).mean(0)
+            for mdp, own, kept in zip(mdps, np.split(identities[:, 1:], len(mdps)), valid, strict=True):
+                error = np.abs(decode(own[kept]) - mdp["target_velocity"]).mean(0)
                 rows.append({"part": "decode", "decoder": name, "split": split, "mdp": mdp, "error": error})
     return rows
 

@@ -263,8 +263,9 @@ def short_rows(
         agent = student_agent(student, config.context, "episode", slots)
         found, episodes = tested(setting, part, condition, "tiMe", agent, split, mdps)
         assert episodes.identities is not None
-        errors = np.abs(decode(episodes.identities) - velocities(slots)[:, None])[:, SETTLED:]
-        by_mdp = errors.reshape(len(mdps), -1).mean(1)
+        errors = np.abs(decode(episodes.identities) - velocities(slots)[:, None])[:, SETTLED:].mean(1)
+        kept = np.where(episodes.valid, errors, np.nan).reshape(len(mdps), -1)
+        by_mdp = np.nanmean(kept, axis=1)
         trained = {"updates": config.updates, "elements": config.contexts * config.queries}
         rows += [{**row, **trained, "decoding": error} for row, error in zip(found, by_mdp, strict=True)]
     return rows
