@@ -115,10 +115,10 @@ def test_the_answer_on_k_leaves_out_near_and_validation_velocities(tmp_path):
     rows = []
     for seed in range(3):
         for split, distance, gain in (("test", 0.05, -30), ("validation", 0.2, -30), ("held out", 0.2, 5 + seed)):
-            for condition, value in (("nearest", -50), ("virtual", -50 + gain), ("base", -52), ("mean", -60)):
+            for condition, value in (("nearest", -50), ("longer virtual", -50 + gain), ("base", -52), ("mean", -60)):
                 rows.append(row("k", condition, value, seed, split=split, k=4, distance=distance))
     found = answer(rows, tmp_path)
-    assert "K = 4: tiMe with virtual MDPs is above on 3 of 3 seeds (+6 [+5, +7])".replace("+", "") in found
+    assert "K = 4: tiMe with virtual MDPs, longer is above on 3 of 3 seeds (6 [5, 7])" in found
     assert "tiMe is above on 0 of 3 seeds (−2 [−2, −2])" in found
     assert (tmp_path / "k.png").exists()
 

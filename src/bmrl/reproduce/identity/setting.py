@@ -60,6 +60,8 @@ class Setting:
     directory: Path  # of the experiment's run
     scratch: Scratch  # what SAC logged in the test MDPs
     short: DistillConfig  # of the students of the sweeps and ablations
+    longer: DistillConfig  # of those of ``few`` train MDPs, whose networks are the experiment's
+    few: int
     teach: TeachConfig  # of learners that are taught anew
     episodes: int  # in each MDP, where many are tested
     sizes: tuple[int, ...]  # of contexts
@@ -103,8 +105,10 @@ def setting_of(scale: Scale, seed: int, runs: Path) -> Setting:
         experiment,
         run_directory(FAMILY, seed, runs),
         scratch_of(FAMILY, scale, seed, runs),
-        short,
-        experiment.teach["default"],
+        short=short,
+        longer={"smoke": short, "laptop": replace(default, updates=20_000), "paper": default}[scale],
+        few=2 if smoke else 4,
+        teach=experiment.teach["default"],
         episodes=1 if smoke else 10,
         sizes=(1, 4) if smoke else (1, 4, 16, 64, 256),
         counts=(2,) if smoke else (2, 4, 8, 16, 29),

@@ -79,6 +79,10 @@ def counts(setting: Setting) -> list[Row]:
                 name = f"virtual-of-{count}"
                 filled = with_virtual(setting, name, lesson)
                 rows += short_rows(setting, "k", f"virtual, {count}", filled, setting.short, name, groups)
+                if count == setting.few:
+                    for kind, taught in (("longer", lesson), ("longer virtual", filled)):
+                        name = f"{kind.replace(' ', '-')}-of-{count}"
+                        rows += short_rows(setting, "k", f"{kind}, {count}", taught, setting.longer, name, groups)
             for split, mdps in groups.items():
                 which = nearest(mdps, lesson.mdps, setting.family)
                 learners = lesson.learners
