@@ -20,9 +20,9 @@ CLAIM = """# The identity
 conditioned on it is zero-shot; f learns better from distillation than from the TD loss; heterogeneous batches help.
 
 **What was done.** HalfCheetah, target velocities in m/s; the train velocities are .05, .1 ... 1.45. `default` and
-`paper` are the students of figure 3's runs. All others are *short* students of the same batches and learners, with
-{short} and smaller networks: weaker than `default`, and to be compared with each other. Returns are
-means over episodes, with the same starts everywhere; numbers are interquartile means over the seeds, with the lowest
+`paper` are the students of figure 3's runs. All others are *short* students of the same batches and learners
+({short}), most with smaller networks: weaker than `default`, and to be compared with each
+other. Returns are means over episodes, with the same starts everywhere; numbers are interquartile means over the seeds, with the lowest
 and the highest seed in brackets.
 """
 
