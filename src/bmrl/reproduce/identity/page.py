@@ -21,16 +21,16 @@ conditioned on it is zero-shot; f learns better from distillation than from the 
 
 **What was done.** HalfCheetah, target velocities in m/s; the train velocities are .05, .1 ... 1.45. `default` and
 `paper` are the students of figure 3's runs. All others are *short* students of the same batches and learners
-({short}), most with smaller networks: weaker than `default`, and to be compared with each
-other. Returns are means over episodes, with the same starts everywhere; numbers are interquartile means over the seeds, with the lowest
-and the highest seed in brackets.
+({short}), most with smaller networks: weaker than `default`,
+and to be compared with each other. Returns are means over episodes, with the same starts everywhere; numbers are
+interquartile means over the seeds, with the lowest and the highest seed in brackets.
 """
 
 
 def page(rows: list[Row], out: Path) -> str:
     """Draw every part that has rows, and its section."""
     sizes = sorted({(row["updates"], row["elements"]) for row in rows if "updates" in row})
-    short = " or ".join(f"{updates:,} updates with minibatches of {elements}" for updates, elements in sizes)
+    short = " or ".join(f"{updates:,} updates of {elements} elements" for updates, elements in sizes)
     parts = [CLAIM.format(short=short or "few updates")]
     for names, section in SECTIONS.items():
         if here := [row for row in rows if row["part"] in names]:
