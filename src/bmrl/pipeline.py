@@ -99,7 +99,7 @@ def hold_config(directory: Path, config: Any) -> None:
 def check_config(path: Path, found: Any, config: Any) -> None:
     """Raises BmrlError if what is at ``path`` is of another configuration; both are JSON values."""
     if lines := difference(found, json.loads(json.dumps(config))):
-        raise BmrlError(f"{path} holds a run with another configuration: {'; '.join(lines)}")
+        raise BmrlError(f"{path} holds a run with another configuration: {'; '.join(lines)}; choose another directory")
 
 
 def open_run(directory: Path) -> Run:

@@ -16,7 +16,7 @@ from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.families import get_family
 from bmrl.families.base import Parameters
 from bmrl.reproduce.study import Row
-from bmrl.runs.metrics import Metrics, read_metrics
+from bmrl.runs.metrics import read_metrics
 from bmrl.runs.storage import is_committed
 from bmrl.types import Watch
 
@@ -84,8 +84,8 @@ def collect_scratch(scratch: Scratch) -> None:
     pipeline.hold_config(directory, scratch.config)
     if is_committed(directory / "batches" / f"mdp-{len(scratch.mdps) - 1:03d}"):
         return
-    metrics = Metrics(directory / "metrics.csv")
-    with pipeline.working_stage(pipeline.Run(directory, experiment), "collect", resume=True) as checkpoints:
+    run = pipeline.Run(directory, experiment)
+    with pipeline.working_stage(run, "collect", resume=True) as checkpoints:
         collect(
             get_family(experiment.family),
             scratch.mdps,
@@ -93,7 +93,7 @@ def collect_scratch(scratch: Scratch) -> None:
             experiment.seed,
             directory / "batches",
             checkpoints,
-            metrics,
+            run.metrics,
             experiment.checkpoint_seconds,
             _evaluation(scratch),
         )

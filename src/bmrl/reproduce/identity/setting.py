@@ -79,12 +79,8 @@ class Setting:
     @property
     def config(self) -> dict[str, object]:
         """What all rows depend on."""
-        told = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in ("directory", "scratch")
-        }
-        return {name: to_json(value) for name, value in told.items()} | {"scratch": self.scratch.config}
+        names = [field.name for field in fields(self) if field.name not in ("directory", "scratch")]
+        return {name: to_json(getattr(self, name)) for name in names} | {"scratch": self.scratch.config}
 
 
 def setting_of(scale: Scale, seed: int, runs: Path) -> Setting:
