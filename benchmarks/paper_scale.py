@@ -22,14 +22,14 @@ import numpy as np
 from bmrl import parallel
 from bmrl.batch_rl.base import Algorithm
 from bmrl.batch_rl.replay import Replay, select, stack
-from bmrl.batch_rl.teach import TeachConfig, batch_normaliser, spec_of, teach
+from bmrl.batch_rl.teach import TeachConfig, observation_normaliser, spec_of, teach
 from bmrl.collect import collect
 from bmrl.data import read_batches
 from bmrl.distill.distill import DistillConfig, distill, teacher_targets
 from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment
 from bmrl.families import get_family
-from bmrl.reproduce.study import machine
+from bmrl.runs.machine import machine
 from bmrl.runs.metrics import Metrics
 from bmrl.types import Watch
 
@@ -96,12 +96,13 @@ def teaching(replay: Replay, config: TeachConfig, seed: int) -> Stage:
 def distilling(replay: Replay, algorithm: Algorithm, config: DistillConfig, seed: int) -> Stage:
     """Phase 2, of untrained learners."""
     spec, config = spec_of(replay), replace(config, updates=UPDATES)
-    init = jax.jit(jax.vmap(lambda batch: algorithm.init(jax.random.PRNGKey(seed), spec, batch_normaliser(batch))))
-    targets = teacher_targets(algorithm, init(replay), replay, seed)
+    init = jax.jit(jax.vmap(lambda normaliser: algorithm.init(jax.random.PRNGKey(seed), spec, normaliser)))
+    states = init(jax.tree.map(lambda *x: np.stack(x), *map(observation_normaliser, replay.logs)))
     bound = getattr(algorithm, "max_perturbation", 0.0)
 
     def stage(directory: Path, seconds: float, watch: Watch) -> None:
         metrics = Metrics(directory / "metrics.csv")
+        targets = teacher_targets(algorithm, states, replay, seed, directory)
         distill(replay, targets, bound, config, seed, directory / "checkpoints", metrics, "distill", seconds, watch)
 
     return stage
@@ -118,7 +119,7 @@ def main() -> None:
     parallel.set_up_jax()
     experiment = get_experiment(args.experiment, "paper", 0)
     replay = stack(read_batches(args.batches))
-    few = select(replay, lambda episodes: np.arange(min(episodes, EPISODES)))
+    few = Replay(tuple(select(log, lambda episodes: np.arange(min(episodes, EPISODES))) for log in replay.logs))
     stages = [("collect", collecting(experiment), experiment.collect.transitions)]
     for config in experiment.teach.values():
         algorithm = type(config.algorithm).__name__
@@ -130,7 +131,7 @@ def main() -> None:
     lines = [
         f"# {args.experiment} at the paper's sizes",
         "",
-        f"{len(replay.size)} MDPs on {machine()}. Each stage was broken off, went on from its checkpoint, and was "
+        f"{len(replay)} MDPs on {machine()}. Each stage was broken off, went on from its checkpoint, and was "
         "measured then.",
         "",
         "| stage | went on from step | steps a second | steps in all | hours |",

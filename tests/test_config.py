@@ -22,3 +22,35 @@ def test_what_is_neither_true_nor_false_is_refused(value: object) -> None:
     config["distill"]["default"]["decay"] = value
     with pytest.raises(BmrlError, match=r"here: .*expected bool.*decay"):
         from_json(config, Experiment, "here")
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"seed": 1.5}, r"expected int @ \$\.seed"),
+        ({"seed": "1"}, r"expected int @ \$\.seed"),
+        ({"seed": True}, r"expected int @ \$\.seed"),
+        ({"family": 3}, r"expected str @ \$\.family"),
+        ({"checkpoint_seconds": "60"}, r"expected float @ \$\.checkpoint_seconds"),
+        ({"checkpoint_seconds": 10**400}, "checkpoint_seconds"),
+        ({"collect": 3}, "collect"),
+        ({"teach": {"default": "x"}}, r"teach\['default'\]"),
+        ({"a\nb": 3}, "a b"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_not_converted(changed: dict[str, object], says: str) -> None:
+    config = {**to_json(get_experiment("point-goal", "smoke", seed=0)), **changed}
+    with pytest.raises(BmrlError, match=rf"^here: .*{says}") as caught:
+        from_json(config, Experiment, "here")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [[], "x", None, 3])
+def test_what_is_no_object_is_no_configuration(value: object) -> None:
+    with pytest.raises(BmrlError, match=r"^here: "):
+        from_json(value, Experiment, "here")
+
+
+def test_a_whole_number_will_do_for_a_real_one() -> None:
+    config = {**to_json(get_experiment("point-goal", "smoke", seed=0)), "checkpoint_seconds": 60}
+    assert type(from_json(config, Experiment, "here").checkpoint_seconds) is float

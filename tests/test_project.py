@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "reproduce": BASELINES
     | {"families", "statistics", "tabular", "collect", "experiments", "config", "evaluate", "figures"}
     | {"pipeline", "report"},
-    "cli": {"errors", "runs", "parallel", "experiments", "pipeline", "report", "reproduce"},
+    "cli": {"errors", "runs", "data", "parallel", "experiments", "pipeline", "report", "reproduce"},
     "__init__": set(),  # what it imports, every part imports
     "__main__": {"cli"},
 }

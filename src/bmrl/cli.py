@@ -32,6 +32,8 @@ class Run:
     variants: tuple[str, ...] = ("default",)
     """students to distil: default (our choices), paper (the paper's contexts, f and optimiser; not where dynamics
     vary), reward-only (where dynamics vary: without the next-state head)"""
+    leave_out_diverged: bool = False
+    """distil without the MDPs whose learners diverged, if any did"""
 
 
 @dataclass
@@ -71,6 +73,8 @@ class Distill:
     variants: tuple[str, ...] = ("default",)
     """students to distil: default (our choices), paper (the paper's contexts, f and optimiser; not where dynamics
     vary), reward-only (where dynamics vary: without the next-state head)"""
+    leave_out_diverged: bool = False
+    """distil without the MDPs whose learners diverged, if any did"""
     resume: bool = False
     """go on after an interruption"""
 
@@ -109,12 +113,33 @@ class Reproduce:
     """do only the units whose names fit this pattern, e.g. 'hopper*'"""
 
 
+@dataclass
+class Validate:
+    """What the batches hold, a line an MDP, every problem in them, and whether training would accept them."""
+
+    directory: Directory
+    """a directory of batches mdp-000, mdp-001, ..., or a run directory with batches"""
+
+
+@dataclass
+class Data:
+    """Batches: look at them before training does."""
+
+    # One class alone would be no subcommand: the None, which nobody can choose, makes it one.
+    command: tyro.conf.OmitSubcommandPrefixes[
+        tyro.conf.OmitArgPrefixes[
+            Annotated[Validate, tyro.conf.subcommand("validate")] | Annotated[None, tyro.conf.Suppress]
+        ]
+    ]
+
+
 Command = (
     Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[Collect, tyro.conf.subcommand("collect")]
     | Annotated[Teach, tyro.conf.subcommand("teach")]
     | Annotated[Distill, tyro.conf.subcommand("distill")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
 )
 
@@ -140,8 +165,11 @@ def main() -> None:
         sys.exit(stopping.EXIT_CODE)
 
 
-def execute(command: Run | Collect | Teach | Distill | Evaluate | Reproduce) -> None:
+def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Reproduce) -> None:
     """Run one command."""
+    if isinstance(command, Data):
+        assert command.command is not None
+        return print_report(command.command.directory)
     from bmrl import parallel
 
     parallel.set_up_jax()
@@ -169,8 +197,27 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Reproduce) -> 
             pipeline.phase_1_stages(run, command.variants, command.resume)
         if isinstance(command, Run | Distill):
             for variant in command.variants:
-                pipeline.distill_stage(run, variant, command.resume)
+                pipeline.distill_stage(run, variant, command.resume, command.leave_out_diverged)
         if isinstance(command, Run):
             report.evaluate_stage(run)
         if isinstance(command, Evaluate):
             report.evaluate_stage(run, command.mdp, command.split, command.episodes, command.context)
+
+
+def print_report(directory: Path) -> None:
+    """Print what the batches hold and every problem in them; raises BmrlError if training would refuse them."""
+    from rich.console import Console
+
+    from bmrl.data.validate import report_table, validate
+
+    report = validate(directory)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a file's lines may be long
+    console.print(report_table(report))
+    for kind, lines in (("note", report.notes), ("problem", report.problems)):
+        for line in lines:
+            print(f"{kind}: {line}")
+    if report.problems:
+        raise BmrlError(f"training would refuse {report.root}: mend the problems above ({len(report.problems)})")
+    print(f"training would accept {report.root} (number of MDPs: {len(report.mdps)})")

@@ -62,7 +62,7 @@ def collect(
     log, now, step = _empty_log(learners, config.transitions, family), simulator.reset(), 0
     like = {"states": states, "log": log, "simulator": simulator.state(), "observations": now}
     if found := latest_checkpoint(checkpoints, like):
-        step, tree, _ = found
+        step, tree = found
         states, log, now = tree["states"], tree["log"], tree["observations"]
         simulator.restore(tree["simulator"])
     metrics.truncate("collect", step)
@@ -97,7 +97,7 @@ def collect(
                     "simulator": simulator.state(),
                     "observations": now,
                 }
-                save_checkpoint(checkpoints, step, tree, {})
+                save_checkpoint(checkpoints, step, tree)
                 saved = time.monotonic()
                 if asked():
                     raise Stopped

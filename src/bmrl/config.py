@@ -1,5 +1,6 @@
 """Configurations as JSON and back: typed dataclasses are the only configuration language."""
 
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -26,12 +27,19 @@ def _unstructure_dataclass(kind: Any) -> Any:
 configure_tagged_union(SAC | BCQ | TD3BC | Cloning, _converter, tag_name="algorithm")
 
 
-@_converter.register_structure_hook
-def _structure_bool(value: Any, _: type) -> bool:
-    """True or false alone: bool("false") is True."""
-    if not isinstance(value, bool):
-        raise ValueError(value)
-    return value
+def _plain(*accepted: type) -> Callable[[Any, type], Any]:
+    """Takes values of these types alone, where cattrs would convert: bool("false") is True, int(1.5) is 1."""
+
+    def structure(value: Any, kind: type) -> Any:
+        if type(value) not in accepted:
+            raise ValueError(value)
+        return kind(value)
+
+    return structure
+
+
+for _kind, _accepted in ((bool, (bool,)), (int, (int,)), (float, (int, float)), (str, (str,))):
+    _converter.register_structure_hook(_kind, _plain(*_accepted))
 
 
 def to_json(config: Any, kind: Any = None) -> Any:
@@ -43,8 +51,9 @@ def from_json(data: Any, kind: Any, where: str) -> Any:
     """A dataclass of type ``kind``. Raises BmrlError naming ``where`` and the field that does not fit."""
     try:
         return _converter.structure(data, kind)
-    except (BaseValidationError, TypeError, ValueError, KeyError) as error:
-        raise BmrlError(f"{where}: {'; '.join(transform_error(error))}") from error
+    except (BaseValidationError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        text = "; ".join(transform_error(error))
+        raise BmrlError(f"{where}: {' '.join(text.split())}") from error  # names in the data may break lines
 
 
 def difference(old: Any, new: Any, path: str = "") -> list[str]:

@@ -24,17 +24,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bmrl.batch_rl import BCQ, SAC, TD3BC, Cloning
 from bmrl.batch_rl.base import Targets
 from bmrl.batch_rl.replay import Replay, pool, stack
-from bmrl.batch_rl.teach import TeachConfig, spec_of, teach, teacher_template
+from bmrl.batch_rl.teach import Taught, TeachConfig, spec_of, teach, teacher_template
 from bmrl.collect import collect, provenance
 from bmrl.config import difference, from_json, to_json
 from bmrl.data import read_batches
 from bmrl.distill.distill import DistillConfig, distill, teacher_targets
 from bmrl.distill.student import Statistics, Student
-from bmrl.errors import BmrlError
+from bmrl.errors import BmrlError, CorruptError
 from bmrl.experiments import Experiment
 from bmrl.families import get_family
 from bmrl.networks import Normaliser
@@ -46,12 +47,15 @@ from bmrl.runs.storage import (
     commit_directory,
     committed_names,
     is_committed,
+    leftover_of,
     read_json,
     require_format,
     verify_directory,
     write_json,
 )
 from bmrl.types import Spec, Watch
+
+MAX_SIZE = 1 << 24  # no axis of an array of ours is that long
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +80,11 @@ def check_place(directory: Path, resume: bool) -> None:
             raise BmrlError(f"{directory} already holds a run: continue it with --resume, or choose another --out")
     elif directory.exists() and not directory.is_dir():
         raise BmrlError(f"{directory} is a file: choose another --out")
-    elif directory.exists() and any(x.name not in (".lock", "log.txt", "batches") for x in directory.iterdir()):
+    elif directory.exists() and not all(
+        # A kill may have come before the configuration had its name.
+        x.name in (".lock", "log.txt", "batches") or leftover_of(x.name) == "config.json"
+        for x in directory.iterdir()
+    ):
         raise BmrlError(f"{directory} is not empty and holds no run (no config.json): choose another --out")
 
 
@@ -184,29 +192,39 @@ def learn(
     Raises BmrlError if those that are there have another configuration.
     """
     if is_committed(path):
-        check_config(path, _verified(path, "bmrl-learners", 1, "teach")["config"], to_json(config))
+        check_config(path, _verified(path, LEARNERS, "teach").get("config"), to_json(config))
         _drop_checkpoints(run, stage)
         return
     replay = load()
     with working_stage(run, stage, resume) as checkpoints:
         experiment = run.experiment
-        states = teach(
+        taught = teach(
             replay, config, experiment.seed, checkpoints, run.metrics, stage, experiment.checkpoint_seconds, watch
         )
-        save_learners(path, config, spec_of(replay), len(replay.size), states)
+        save_learners(path, config, spec_of(replay), taught)
 
 
-def distill_stage(run: Run, variant: str = "default", resume: bool = False, watch: Watch | None = None) -> None:
-    """Phase 2: one student of the given variant."""
+def distill_stage(
+    run: Run,
+    variant: str = "default",
+    resume: bool = False,
+    leave_out_diverged: bool = False,
+    watch: Watch | None = None,
+) -> None:
+    """Phase 2: one student of the given variant; of fewer MDPs where learners have diverged and may be left out."""
     check_variants(run.experiment, [variant])
     path, config, seed = run.directory / "students" / variant, run.experiment.distill[variant], run.experiment.seed
     stage, seconds = f"distill-{variant}", run.experiment.checkpoint_seconds
     if is_committed(path):
+        check_config(path, _verified(path, STUDENT, "distill").get("config"), to_json(config))
         _drop_checkpoints(run, stage)
         return
-    replay, teachers = load_replay(run), load_learners(run.directory / "teachers" / run.experiment.learners(variant))
+    replay = load_replay(run)
+    teachers = load_learners(run.directory / "teachers" / run.experiment.learners(variant), leave_out_diverged)
+    replay = replay.of(k for k in range(len(replay)) if k not in teachers.left_out)
     with working_stage(run, stage, resume) as checkpoints:
-        targets = teacher_targets(teachers.algorithm, teachers.states, replay, seed, config.queries_everywhere)
+        everywhere = config.queries_everywhere
+        targets = teacher_targets(teachers.algorithm, teachers.states, replay, seed, run.directory, everywhere)
         bound = getattr(teachers.algorithm, "max_perturbation", 0.0)
         student = distill(replay, targets, bound, config, seed, checkpoints, run.metrics, stage, seconds, watch)
         save_student(path, config, spec_of(replay), targets, bound, student)
@@ -255,31 +273,61 @@ def load_replay(run: Run) -> Replay:
 # ---------------------------------------------------------------------- what phases 1 and 2 leave
 
 
+class Format(NamedTuple):
+    """What a committed directory holds."""
+
+    name: str
+    version: int
+
+
+LEARNERS, STUDENT = Format("bmrl-learners", 2), Format("bmrl-student", 3)
+
+
 class Learners(NamedTuple):
-    """Trained learners: states [K, ...] of one algorithm."""
+    """Trained learners of one algorithm: states [n, ...] of the n batches that are not left out."""
 
     algorithm: SAC | BCQ | TD3BC | Cloning
     states: Any
+    left_out: dict[int, int]  # batches whose learners diverged: after how many updates
 
 
-def save_learners(path: Path, config: TeachConfig, spec: Spec, learners: int, states: Any) -> None:
+def save_learners(path: Path, config: TeachConfig, spec: Spec, taught: Taught) -> None:
     """Write phase 1's result."""
     manifest = {
-        "format": "bmrl-learners",
-        "version": 1,
+        "format": LEARNERS.name,
+        "version": LEARNERS.version,
         "config": to_json(config),
         "spec": spec._asdict(),
-        "learners": learners,
+        "learners": len(taught.diverged),
+        "diverged": {f"mdp-{k:03d}": int(step) for k, step in enumerate(taught.diverged) if step >= 0},
     }
-    commit_directory(path, lambda directory: save_tree(directory, states), manifest)
+    commit_directory(path, lambda directory: save_tree(directory, taught.states), manifest)
 
 
-def load_learners(path: Path) -> Learners:
-    """Read phase 1's result, verified."""
-    manifest = _verified(path, "bmrl-learners", 1, "teach")
-    config: TeachConfig = from_json(manifest["config"], TeachConfig, str(path))
-    template = teacher_template(config.algorithm, Spec(**manifest["spec"]), manifest["learners"])
-    return Learners(config.algorithm, load_tree(path, template))
+def load_learners(path: Path, leave_out_diverged: bool = False) -> Learners:
+    """Read phase 1's result, verified.
+
+    Raises BmrlError where it is damaged, or where a learner has diverged, unless that is to be left out.
+    """
+    manifest = _verified(path, LEARNERS, "teach")
+    config: TeachConfig = from_json(manifest.get("config"), TeachConfig, str(path))
+    spec, learners = _spec(path, manifest), _size(path, manifest, "learners")
+    steps = from_json(manifest.get("diverged"), dict[str, int], f"{path}: diverged")
+    diverged = {k: steps[f"mdp-{k:03d}"] for k in range(learners) if f"mdp-{k:03d}" in steps}
+    if diverged and not leave_out_diverged:
+        raise BmrlError(
+            f"{path}: {name_diverged(diverged)} diverged; leave these MDPs out with --leave-out-diverged, or look at "
+            "their batches with 'bmrl data validate' and teach them again in another run directory"
+        )
+    states = _load_weights(path, lambda: teacher_template(config.algorithm, spec, learners))
+    kept = [k for k in range(learners) if k not in diverged]
+    return Learners(config.algorithm, jax.tree.map(lambda x: x[kept], states) if diverged else states, diverged)
+
+
+def name_diverged(diverged: dict[int, int]) -> str:
+    """Learners that diverged, in words."""
+    named = ", ".join(f"mdp-{k:03d} (after {step} updates)" for k, step in diverged.items())
+    return f"the learner{'s' if len(diverged) > 1 else ''} of {named}"
 
 
 def save_student(
@@ -287,8 +335,8 @@ def save_student(
 ) -> None:
     """Write phase 2's result."""
     manifest = {
-        "format": "bmrl-student",
-        "version": 3,
+        "format": STUDENT.name,
+        "version": STUDENT.version,
         "config": to_json(config),
         "spec": spec._asdict(),
         "learners": len(targets.values),
@@ -299,10 +347,12 @@ def save_student(
 
 
 def load_student(path: Path) -> tuple[Student, DistillConfig]:
-    """Read phase 2's result, verified."""
-    manifest = _verified(path, "bmrl-student", 3, "distill")
-    config: DistillConfig = from_json(manifest["config"], DistillConfig, str(path))
-    spec, latent_dim = Spec(**manifest["spec"]), manifest["latent_dim"]
+    """Read phase 2's result, verified. Raises BmrlError where it is damaged."""
+    manifest = _verified(path, STUDENT, "distill")
+    config: DistillConfig = from_json(manifest.get("config"), DistillConfig, str(path))
+    spec, learners = _spec(path, manifest), _size(path, manifest, "learners")
+    latent_dim = None if manifest.get("latent_dim") is None else _size(path, manifest, "latent_dim")
+    max_correction = from_json(manifest.get("max_correction"), float, f"{path}: max_correction")
 
     def build() -> Student:
         sizes = (spec.observation_dim, 2 * spec.observation_dim + spec.action_dim + 1, 1, 1)
@@ -311,18 +361,44 @@ def load_student(path: Path) -> tuple[Student, DistillConfig]:
             spec,
             Statistics(*(Normaliser.identity(n) for n in sizes)),
             config.student,
-            mdps=manifest["learners"],
+            mdps=learners,
             latent_dim=latent_dim,
-            max_correction=manifest["max_correction"],
+            max_correction=max_correction,
             predict_next=config.predict_next,
         )
 
-    return jax.tree.map(jnp.asarray, load_tree(path, jax.eval_shape(build))), config
+    return jax.tree.map(jnp.asarray, _load_weights(path, lambda: jax.eval_shape(build))), config
 
 
-def _verified(path: Path, kind: str, version: int, stage: str) -> dict[str, Any]:
+def _spec(path: Path, manifest: dict[str, Any]) -> Spec:
+    spec = manifest.get("spec")
+    return Spec(*(_size(path, spec if isinstance(spec, dict) else {}, name) for name in Spec._fields))
+
+
+def _size(path: Path, values: dict[str, Any], name: str) -> int:
+    size = values.get(name)
+    if type(size) is not int or not 0 <= size <= MAX_SIZE:
+        raise CorruptError(f"{path}: its manifest has {size!r} as {name}, a size is needed; make it again")
+    return size
+
+
+def _load_weights(path: Path, template: Callable[[], Any]) -> Any:
+    """The arrays of networks that a manifest describes; none of them is NaN or infinite."""
+    try:
+        like = template()
+    except (BmrlError, TypeError, ValueError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())
+        raise CorruptError(f"{path}: its manifest describes no networks ({reason}); make it again") from error
+    tree = load_tree(path, like)
+    for key, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not callable(leaf) and not np.isfinite(leaf).all():
+            raise CorruptError(f"{path}: array {jax.tree_util.keystr(key)!r} is not finite; make it again")
+    return tree
+
+
+def _verified(path: Path, kind: Format, stage: str) -> dict[str, Any]:
     if not is_committed(path):
         raise BmrlError(f"{path} is missing: run 'bmrl {stage}' on the run directory first")
     manifest = verify_directory(path)
-    require_format(path, manifest, kind, version)
+    require_format(path, manifest, *kind)
     return manifest

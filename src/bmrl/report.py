@@ -26,10 +26,11 @@ from bmrl.figures.style import mdp_name, mdp_title, valid_by_mdp
 from bmrl.figures.table import results_table
 from bmrl.figures.trajectories import plot_trajectories
 from bmrl.figures.velocities import TIME_STEPS, plot_velocities
-from bmrl.pipeline import Run, load_learners, load_student
+from bmrl.pipeline import Run, load_learners, load_student, name_diverged
 from bmrl.runs.progress import Progress
 from bmrl.runs.storage import committed_names, read_json, write_json
 
+TAUGHT = ("tiMe", "nearest teacher")  # what knows only the MDPs whose learners did not diverge
 KEY = ("method", "variant", "split", "seed", "context", "episodes")  # with "mdp": which rows are the same test
 
 
@@ -46,9 +47,7 @@ def evaluate_stage(
     mdps = (parse_mdp(family, mdp),) if mdp else family.test_mdps() if split == "test" else family.validation_mdps()
     split = split_of(family, mdps[0]) if mdp else split
     path, pictures = run.directory / "results.json", run.directory / "figures"
-    old = read_json(path) if path.exists() else []
-    if not isinstance(old, list) or not all(isinstance(row, dict) and row.keys() >= {*KEY, "mdp"} for row in old):
-        raise BmrlError(f"{path} is not a list of results: move it away, or restore it from a copy")
+    old = read_results(path) if path.exists() else []
     agents = learned_agents(run, family, mdps, episodes, context)
     rows: list[dict[str, Any]] = []
     results: dict[str, Episodes] = {}
@@ -62,12 +61,18 @@ def evaluate_stage(
             )
             progress.update(done)
     _add_value_estimates(run, family, mdps, episodes, rows)
+    left_out = _left_out(run)
+    if left_out:
+        for row in rows:
+            row |= {"left_out": [f"mdp-{k:03d}" for k in left_out]} if row["method"] in TAUGHT else {}
     write_json(path, merge(old, rows))
     name = mdp_name(mdps[0]).replace(" ", "") if mdp else split
     name += "" if context == "episode" else "-no-context" if context == "none" else "-logs"
     _draw(run, family, mdps, name, rows, results, agents["tiMe", _first_variant(run)], pictures)
     console = Console()
     console.print(results_table(rows))
+    if left_out:
+        console.print(f"{name_diverged(left_out)} diverged: these MDPs were left out")
     if not (mdp or family.transitions_vary) and context == "episode" and len(_taught_mdps(run)) > 1:
         tests = _identity_tests(run, family)
         write_json(run.directory / "identity.json", tests)
@@ -126,8 +131,9 @@ def _draw(
 
 def _identity_tests(run: Run, family: Family) -> dict[str, Any]:
     """The relabelling test of every student, on transitions that no training saw."""
-    mdps, seed = _taught_mdps(run), TEST_SEED + run.experiment.seed
-    teachers = load_learners(run.directory / "teachers" / _first_variant(run, "teachers"))
+    seed = TEST_SEED + run.experiment.seed
+    teachers = load_learners(run.directory / "teachers" / _first_variant(run, "teachers"), leave_out_diverged=True)
+    mdps = [mdp for k, mdp in enumerate(_taught_mdps(run)) if k not in teachers.left_out]
     held_out = held_out_transitions(family, mdps, teachers.algorithm, teachers.states, episodes=10, seed=seed)
     tests = {}
     for variant in committed_names(run.directory / "students"):
@@ -164,11 +170,20 @@ def learned_agents(
     taught = _taught_mdps(run)
     for method, kind in (("nearest teacher", "teachers"), ("pooled", "pooled")):
         for name in committed_names(run.directory / kind):
-            algorithm, states = load_learners(run.directory / kind / name)
-            if kind == "pooled" or taught:
-                which = first if kind == "pooled" else nearest(mdps, taught, family)
-                agents[method, type(algorithm).__name__] = learner_agent(algorithm, states, which, episodes)
+            # Only a user's word has brought a student of fewer MDPs this far.
+            learners = load_learners(run.directory / kind / name, leave_out_diverged=True)
+            known = [mdp for k, mdp in enumerate(taught) if k not in learners.left_out]
+            if kind == "pooled" or known:
+                which = first if kind == "pooled" else nearest(mdps, known, family)
+                name = type(learners.algorithm).__name__
+                agents[method, name] = learner_agent(learners.algorithm, learners.states, which, episodes)
     return agents
+
+
+def _left_out(run: Run) -> dict[int, int]:
+    """The batches whose learners diverged, of any variant: after how many updates."""
+    kinds = (run.directory / "teachers" / name for name in committed_names(run.directory / "teachers"))
+    return {k: step for path in kinds for k, step in load_learners(path, leave_out_diverged=True).left_out.items()}
 
 
 def _taught_mdps(run: Run) -> list[Parameters]:
@@ -182,7 +197,7 @@ def _add_value_estimates(
 ) -> None:
     """To the pooled baseline's rows: what it believes of initial state-actions, and what it earns."""
     for name in committed_names(run.directory / "pooled"):
-        algorithm, states = load_learners(run.directory / "pooled" / name)
+        algorithm, states, _ = load_learners(run.directory / "pooled" / name)
         if isinstance(algorithm, SAC):
             state = jax.tree.map(lambda x: x[0], states)
             values = soft_values(family, mdps, algorithm, state, episodes, run.experiment.seed)
@@ -208,6 +223,22 @@ def split_of(family: Family, mdp: Parameters) -> str:
     """Which of the family's sets an MDP belongs to, or "custom"."""
     sets = {"test": family.test_mdps(), "validation": family.validation_mdps(), "train": family.train_mdps()}
     return next((name for name, mdps in sets.items() if mdp in mdps), "custom")
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The rows of results.json. Raises BmrlError, naming the file, where it is something else."""
+
+    def is_row(row: Any) -> bool:
+        if not isinstance(row, dict) or not row.keys() >= {*KEY, "mdp"} or not isinstance(row["mdp"], dict):
+            return False
+        return all(
+            isinstance(value, str | int | float) for value in (*(row[name] for name in KEY), *row["mdp"].values())
+        )
+
+    rows = read_json(path)
+    if not isinstance(rows, list) or not all(map(is_row, rows)):
+        raise BmrlError(f"{path} is not a list of results: move it away, or restore it from a copy")
+    return rows
 
 
 def merge(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -45,9 +45,8 @@ def transitions(*shape, seed=0, terminations=False):
 
 
 def minibatch(terminations=False):
-    return Minibatch(
-        transitions(CONTEXTS, SIZE), MASK, transitions(CONTEXTS, QUERIES, seed=1, terminations=terminations)
-    )
+    queries, mdp = transitions(CONTEXTS, QUERIES, seed=1, terminations=terminations), np.zeros(CONTEXTS, int)
+    return Minibatch(transitions(CONTEXTS, SIZE), MASK, queries, mdp, mdp)
 
 
 @pytest.fixture(scope="module")
@@ -227,8 +226,8 @@ def learned(replay, directory):
 def test_every_mdp_has_its_share_of_the_minibatch(tmp_path):
     replay = toys.replay(tmp_path, [toys.numbered([3, 4], 0), toys.numbered([5], 1), toys.numbered([2, 2], 2)])
     config = dataclasses.replace(CONFIG, context=PAPER)
-    draw = jax.jit(lambda key: contextual_sac.draw_minibatch(key, jax.tree.map(jnp.asarray, replay), None, config))
-    batch = draw(KEY)
+    drawn = jax.jit(lambda key, sizes: contextual_sac.draw_minibatch(key, sizes, config))(KEY, replay.size)
+    batch = contextual_sac.read_minibatch(jax.tree.map(np.asarray, drawn), replay)
     assert batch.context.rewards.shape == batch.mask.shape == (3 * 4, 1)
     assert batch.queries.rewards.shape == (3 * 4, 4)
     of = np.repeat(np.arange(3), 4)[:, None]

@@ -8,7 +8,8 @@ from networks import reference
 
 from bmrl import parallel
 from bmrl.batch_rl import SAC, TD3BC
-from bmrl.batch_rl.teach import TeachConfig, teach
+from bmrl.batch_rl.replay import Replay
+from bmrl.batch_rl.teach import Taught, TeachConfig, teach
 from bmrl.runs.checkpoint import latest_checkpoint
 from bmrl.runs.metrics import Metrics, read_metrics
 
@@ -70,7 +71,9 @@ def algorithm(request):
 def train(algorithm, replay, directory, updates, seed=0, checkpoint_seconds=1e9):
     metrics = Metrics(directory / "metrics.csv")
     config = TeachConfig(algorithm, updates)
-    return teach(replay, config, seed, directory / "checkpoints", metrics, "teach", checkpoint_seconds)
+    taught = teach(replay, config, seed, directory / "checkpoints", metrics, "teach", checkpoint_seconds)
+    assert (taught.diverged == -1).all()
+    return taught.states
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +180,8 @@ def test_many_learners_at_once_equal_a_loop_of_single_ones(algorithm, replay, tm
         state = learner(start, k)
         for i in range(12):  # more than teach runs in one call of its program
             sample_key, update_key = jax.random.split(jax.random.fold_in(key, i))
-            batch = learner(replay, k).sample(sample_key, algorithm.batch_size)
-            state, _ = toys.update(algorithm)(state, batch, update_key)
+            index = jax.random.randint(sample_key, (algorithm.batch_size,), 0, replay.size[k])
+            state, _ = toys.update(algorithm)(state, replay.logs[k].take(np.asarray(index)), update_key)
         for one, many in zip(jax.tree.leaves(state), jax.tree.leaves(learner(end, k)), strict=True):
             np.testing.assert_allclose(one, many, rtol=1e-3, atol=1e-4)
 
@@ -195,10 +198,10 @@ def test_nothing_is_compiled_twice(algorithm, replay, learners, tmp_path, caplog
 
 
 def test_a_learner_knows_nothing_of_the_others(algorithm, replay, tmp_path):
-    rewards = replay.rewards.copy()
-    rewards[1] += 1
+    first, second, *rest = replay.logs
+    changed = Replay((first, second._replace(rewards=second.rewards + 1), *rest))
     one = train(algorithm, replay, tmp_path / "one", 5)
-    other = train(algorithm, replay._replace(rewards=rewards), tmp_path / "other", 5)
+    other = train(algorithm, changed, tmp_path / "other", 5)
     for k in range(len(PROBES)):
         same = bits(learner(one.critics, k)) == bits(learner(other.critics, k))
         assert same == (k != 1)
@@ -218,7 +221,8 @@ def test_a_killed_training_goes_on_exactly(algorithm, replay, tmp_path, monkeypa
     with pytest.raises(toys.Killed):
         train(algorithm, replay, tmp_path / "killed", 50, checkpoint_seconds=0)
     monkeypatch.undo()
-    step, _, _ = latest_checkpoint(tmp_path / "killed" / "checkpoints", whole)
+    template = Taught(whole, np.zeros(len(PROBES), np.int32))
+    step, _ = latest_checkpoint(tmp_path / "killed" / "checkpoints", template)
     assert 0 < step < 50
     resumed = []
     assert toys.compiled(caplog, lambda: resumed.append(train(algorithm, replay, tmp_path / "killed", 50))) == []

@@ -2,10 +2,10 @@ import jax
 import numpy as np
 import pytest
 from batch_rl import toys
-from networks import reference
 
-from bmrl.batch_rl.replay import pool, stack
-from bmrl.batch_rl.teach import batch_normaliser, spec_of
+from bmrl.batch_rl import replay as replay_module
+from bmrl.batch_rl.replay import gone_through, minibatches, pool, stack
+from bmrl.batch_rl.teach import observation_normaliser, spec_of
 from bmrl.types import Spec, Transition
 
 LENGTHS = [[3, 1, 4], [2], [5, 5, 2, 1]]
@@ -39,52 +39,80 @@ def assert_equal(one, other):
         np.testing.assert_array_equal(a, b, err_msg=field)
 
 
-def test_stacked_batches_hold_the_transitions_of_the_files(batches, replay):
-    assert replay.rewards.shape == (3, 13)
+def test_a_log_has_the_transitions_of_the_files(batches, replay):
+    assert len(replay) == 3
     assert replay.size.tolist() == [8, 2, 13]
     for k, batch in enumerate(batches):
-        one = jax.tree.map(lambda x, k=k: x[k], replay)
+        assert np.shares_memory(replay.logs[k].observations, batch.observations)  # nothing is copied
         for t in range(batch.size):
-            assert_equal(one.take(t), straight(batch, t))
-            assert_equal(replay.take_from(np.array(k), np.array(t)), straight(batch, t))
+            assert_equal(replay.logs[k].take(np.array(t)), straight(batch, t))
+
+
+def test_transitions_of_many_logs_come_in_the_order_that_was_asked_for(batches, replay):
+    rng = np.random.default_rng(0)
+    mdp = rng.integers(0, 3, (5, 7))
+    index = rng.integers(0, replay.size[mdp])
+    found, starts = replay.take_from(mdp, index), replay.starts_of(mdp, index)
+    assert found.observations.shape == (5, 7, 2) and found.rewards.shape == starts.shape == (5, 7)
+    for at in np.ndindex(5, 7):
+        batch = batches[mdp[at]]
+        assert_equal(Transition(*(x[at] for x in found)), straight(batch, index[at]))
+        assert starts[at] == batch.episode_starts[(batch.episode_ends <= index[at]).sum()]
+    some = replay.of([2, 0])
+    assert some.size.tolist() == [13, 8]
+    assert_equal(some.take_from(np.array(1), np.array(3)), straight(batches[0], 3))
 
 
 def test_starts_are_the_first_transitions_of_the_episodes(replay):
-    assert replay.starts[0, :8].tolist() == [0, 0, 0, 3, 4, 4, 4, 4]
-    assert replay.starts[1, :2].tolist() == [0, 0]
-    assert replay.starts[2].tolist() == [0] * 5 + [5] * 5 + [10] * 2 + [12]
+    assert [log.starts(np.arange(log.size)).tolist() for log in replay.logs] == [
+        [0, 0, 0, 3, 4, 4, 4, 4],
+        [0, 0],
+        [0] * 5 + [5] * 5 + [10] * 2 + [12],
+    ]
 
 
 def test_pooled_batches_are_their_concatenation(batches, replay):
-    pooled = pool(replay)
-    assert pooled.size.tolist() == [23]
-    one = jax.tree.map(lambda x: x[0], pooled)
-    assert len(one.rewards) == 23
+    (pooled,) = pool(replay).logs
+    assert pooled.size == 23 and pool(replay).size.tolist() == [23]
     t = 0
     for batch, offset in zip(batches, (0, 8, 10), strict=True):
         for i in range(batch.size):
-            assert_equal(one.take(t), straight(batch, i))
+            assert_equal(pooled.take(np.array(t)), straight(batch, i))
             start = batch.episode_starts[(batch.episode_ends <= i).sum()]
-            assert one.starts[t] == offset + start
+            assert pooled.starts(np.array(t)) == offset + start
             t += 1
-    assert {x.dtype for x in pooled} == {x.dtype for x in replay}
+    whole = pooled.take(np.arange(23))
+    assert [x.dtype for x in whole] == [np.float32, np.float32, np.float32, np.float32, bool]
 
 
-def test_every_transition_is_sampled_and_padding_never(batches, replay):
-    samples = reference.jit(jax.vmap(lambda r, key: r.sample(key, 1000)))(
-        replay, jax.random.split(jax.random.PRNGKey(0), 3)
-    )
-    for k, batch in enumerate(batches):
-        assert set(np.asarray(samples.rewards[k]).tolist()) == set(batch.rewards.tolist())
+def test_a_log_is_gone_through_in_pieces(replay, monkeypatch):
+    monkeypatch.setattr(replay_module, "ROWS", 3)
+    for log in (*replay.logs, *pool(replay).logs):
+        pieces = list(gone_through(log))
+        assert max(len(piece.rewards) for piece in pieces) <= 3
+        assert_equal(jax.tree.map(lambda *x: np.concatenate(x), *pieces), log.take(np.arange(log.size)))
+    assert [len(x) for x in replay.logs[0].visited()] == [3, 3, 3, 2]
+
+
+def test_minibatches_are_each_logs_own(batches, replay):
+    index = np.array([[[7, 0]], [[1, 1]], [[12, 3]]])
+    found = minibatches(replay, index)
+    assert found.observations.shape == (3, 1, 2, 2)
+    for k in range(3):
+        for i in range(2):
+            assert_equal(Transition(*(x[k, 0, i] for x in found)), straight(batches[k], index[k, 0, i]))
 
 
 def test_the_sizes_are_read_off_the_data(replay):
-    assert spec_of(replay) == Spec(2, 1)
+    assert spec_of(replay) == spec_of(pool(replay)) == Spec(2, 1)
 
 
-def test_statistics_of_one_batch_leave_out_padding(batches, replay):
-    normaliser = reference.jit(jax.vmap(batch_normaliser))(replay)
-    for k, batch in enumerate(batches):
-        observations = batch.observations.astype(np.float64)
-        np.testing.assert_allclose(normaliser.mean[k], observations.mean(0), rtol=1e-5)
-        np.testing.assert_allclose(normaliser.scale[k], observations.std(0), rtol=1e-4)
+@pytest.mark.parametrize("rows", [3, 1 << 16])
+def test_statistics_are_of_all_observations(batches, replay, rows, monkeypatch):
+    monkeypatch.setattr(replay_module, "ROWS", rows)
+    for batch, log in zip(batches, replay.logs, strict=True):
+        normaliser, observations = observation_normaliser(log), batch.observations.astype(np.float64)
+        np.testing.assert_allclose(normaliser.mean, observations.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(normaliser.scale, observations.std(0), rtol=1e-6)
+    pooled = observation_normaliser(*pool(replay).logs)
+    np.testing.assert_allclose(pooled.mean, np.concatenate([b.observations for b in batches]).mean(0), rtol=1e-5)

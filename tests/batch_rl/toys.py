@@ -8,7 +8,7 @@ import numpy as np
 from networks import reference
 
 from bmrl.batch_rl import BCQ, SAC, TD3BC
-from bmrl.batch_rl.replay import stack
+from bmrl.batch_rl.replay import minibatches, stack
 from bmrl.data import read_batches, write_batch
 from bmrl.networks import Normaliser
 from bmrl.runs.metrics import Metrics
@@ -93,8 +93,14 @@ def write(directory, mdps):
 
 
 def replay(directory, mdps):
-    """The batches of ``write``, stacked."""
+    """The batches of ``write`` as training reads them."""
     return stack(write(directory, mdps))
+
+
+def padded(replay):
+    """All transitions of K logs, [K, n, ...]; a log's last one is repeated to the length of the longest."""
+    index = np.arange(replay.size.max())
+    return minibatches(replay, np.minimum(index, replay.size[:, None] - 1))
 
 
 def numbered(lengths, mdp=0, observation_dim=2):

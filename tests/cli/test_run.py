@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bmrl import pipeline
+from bmrl.batch_rl.teach import Taught, TeachConfig
+from bmrl.config import from_json
 from bmrl.data import read_batch, write_batch
+from bmrl.errors import BmrlError
+from bmrl.types import Spec
 
 BMRL = [sys.executable, "-c", "from bmrl.cli import main; main()"]
 SMOKE = ["run", "point-goal", "--scale", "smoke", "--seed", "3", "--variants", "default", "paper"]
@@ -217,6 +222,16 @@ def test_a_directory_that_holds_something_else_is_refused(run: Path, tmp_path: P
     assert "seed: 3 -> 4" in refused(*other, "--out", run, "--resume")
 
 
+def test_a_run_killed_before_its_configuration_had_its_name_goes_on(tmp_path: Path) -> None:
+    for name in (".lock", "log.txt", ".config.json.tmp-0123abcd"):
+        (tmp_path / name).touch()
+    for resume in (False, True):
+        pipeline.check_place(tmp_path, resume)
+    (tmp_path / ".results.json.tmp-0123abcd").touch()
+    with pytest.raises(BmrlError, match="holds no run"):
+        pipeline.check_place(tmp_path, resume=True)
+
+
 def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
     for stage in ("teach", "distill", "evaluate"):
         assert "holds no run" in refused(stage, tmp_path / "nothing")
@@ -287,3 +302,31 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("[")
+
+
+def test_a_learner_that_diverged_is_left_out_by_the_users_word_alone(run: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "diverged"
+    shutil.copytree(run, directory)
+    for name in ("students", "figures", "results.json", "identity.json"):
+        path = directory / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    teachers = directory / "teachers" / "default"
+    manifest = json.loads((teachers / "manifest.json").read_text())
+    states = pipeline.load_learners(teachers).states
+    config = from_json(manifest["config"], TeachConfig, "")
+    pipeline.save_learners(teachers, config, Spec(**manifest["spec"]), Taught(states, np.array([-1, 5, -1])))
+
+    done = bmrl("distill", directory, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "the learner of mdp-001 (after 5 updates) diverged" in done.stderr
+    assert "--leave-out-diverged" in done.stderr and not (directory / "students").exists()
+
+    done = bmrl(*SMOKE, "--out", directory, "--resume", "--leave-out-diverged")
+    assert "the learner of mdp-001 (after 5 updates) diverged: these MDPs were left out" in " ".join(
+        done.stdout.split()
+    )
+    student, _ = pipeline.load_student(directory / "students" / "default")
+    assert len(student.encoder.embeddings) == 2
+    for row in json.loads((directory / "results.json").read_text()):
+        assert row.get("left_out") == (None if row["method"] == "pooled" else ["mdp-001"])
+    assert "nan" not in (directory / "results.json").read_text().lower()

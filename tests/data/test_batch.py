@@ -85,11 +85,11 @@ def test_what_is_written_is_read(path):
 
 def test_rows_lead_from_transitions_to_observations(path):
     batch = read_batch(path)
-    assert batch.rows.tolist() == [0, 1, 2, 4, 5]
+    assert batch.rows(np.arange(5)).tolist() == [0, 1, 2, 4, 5]
     assert batch.episode_starts.tolist() == [0, 3]
     assert batch.episode_ends.tolist() == [3, 5]
-    assert batch.observations[batch.rows, 0].tolist() == [0, 2, 4, 8, 10]
-    assert batch.observations[batch.rows + 1, 0].tolist() == [2, 4, 6, 10, 12]
+    assert batch.observations[batch.rows(np.arange(5)), 0].tolist() == [0, 2, 4, 8, 10]
+    assert batch.observations[batch.rows(np.arange(5)) + 1, 0].tolist() == [2, 4, 6, 10, 12]
 
 
 @settings(max_examples=25)
@@ -112,7 +112,8 @@ def test_rows_of_any_episodes(tmp_path_factory, episodes):
         provenance={},
     )
     batch = read_batch(path)
-    here, there = batch.observations[batch.rows], batch.observations[batch.rows + 1]
+    rows = batch.rows(np.arange(batch.size))
+    here, there = batch.observations[rows], batch.observations[rows + 1]
     assert (here[:, 0] == there[:, 0]).all()
     assert (here[:, 1] + 1 == there[:, 1]).all()
     assert (here[batch.episode_starts, 1] == 0).all()
@@ -291,6 +292,7 @@ WRONG[-2] = 7
         (lambda m: m.pop("family"), {}, "'family' is missing or of a wrong type"),
         (lambda m: m.update(family=3), {}, "'family' is missing or of a wrong type"),
         (lambda m: m.update(mdp={"goal": "x"}), {}, "'mdp' is missing or of a wrong type"),
+        (lambda m: m.update(mdp={"goal": 10**400}), {}, "'mdp' is missing or of a wrong type"),
         (lambda m: m.update(mdp={"goal": True}), {}, "'mdp' is missing or of a wrong type"),
         (lambda m: m.update(provenance=None), {}, "'provenance' is missing or of a wrong type"),
     ],

@@ -6,8 +6,8 @@ from batch_rl import toys
 from networks import reference
 
 from bmrl.batch_rl import Targets
-from bmrl.distill.contexts import PAPER, ContextConfig, draw_context
-from bmrl.distill.distill import DistillConfig, draw_minibatch
+from bmrl.distill.contexts import PAPER, ContextConfig, draw_contexts, locate
+from bmrl.distill.distill import DistillConfig, draw_minibatch, read_minibatch, relabelled
 from bmrl.distill.student import StudentConfig
 
 LENGTHS = [[3, 1, 4], [2], [5, 5, 2, 1]]  # of the episodes of three MDPs: 8, 2 and 13 transitions
@@ -18,7 +18,7 @@ N = 3000
 @pytest.fixture(scope="module")
 def replay(tmp_path_factory):
     mdps = [toys.numbered(lengths, k) for k, lengths in enumerate(LENGTHS)]
-    return jax.tree.map(jnp.asarray, toys.replay(tmp_path_factory.mktemp("batches"), mdps))
+    return toys.replay(tmp_path_factory.mktemp("batches"), mdps)
 
 
 MDPS = np.arange(N) % 3
@@ -26,9 +26,14 @@ MDPS = np.arange(N) % 3
 
 def draw(replay, config):
     """N contexts for the MDPs 0, 1, 2, 0, ..., as numpy arrays."""
-    keys = jax.random.split(jax.random.PRNGKey(0), N)
-    many = reference.jit(jax.vmap(lambda key, mdp: draw_context(key, replay, mdp, config)))(keys, MDPS)
-    return jax.tree.map(np.asarray, many)
+    program = reference.jit(lambda key, sizes: draw_contexts(key, sizes, jnp.asarray(MDPS), config))
+    drawn = program(jax.random.PRNGKey(0), replay.size)
+    return locate(jax.tree.map(np.asarray, drawn), replay)
+
+
+def starts_of(replay):
+    """The first transition of the episode of each transition, a list an MDP."""
+    return [log.starts(np.arange(log.size)) for log in replay.logs]
 
 
 def share(values):
@@ -40,14 +45,14 @@ def share(values):
 def is_prefix(mdp, positions, starts):
     """Whether positions are the first transitions of one episode of that MDP."""
     first = positions[0]
-    return starts[mdp, first] == first and all(
-        p == first + i and starts[mdp, p] == first for i, p in enumerate(positions)
+    return starts[mdp][first] == first and all(
+        p == first + i and starts[mdp][p] == first for i, p in enumerate(positions)
     )
 
 
 def test_a_prefix_holds_the_first_transitions_of_one_episode(replay):
     where = draw(replay, ContextConfig(size=4, draw="prefix", relabel=False))
-    starts, sizes = np.asarray(replay.starts), []
+    starts, sizes = starts_of(replay), []
     assert np.array_equal(where.source, MDPS)
     for mdp, positions, mask in zip(where.source, where.position, where.mask, strict=True):
         used = positions[mask]
@@ -85,7 +90,7 @@ def test_a_relabelled_context_comes_from_one_mdp_drawn_uniformly(replay):
         assert portions == pytest.approx({0: 1 / 3, 1: 1 / 3, 2: 1 / 3}, abs=0.06)
     assert (where.position < np.array(SIZES)[where.source][:, None]).all()
     # Half of the contexts come from anywhere.
-    starts = np.asarray(replay.starts)
+    starts = starts_of(replay)
     prefixes = [
         not mask.all() or is_prefix(source, p, starts)
         for source, p, mask in zip(where.source, where.position, where.mask, strict=True)
@@ -100,18 +105,22 @@ def test_a_minibatch_pairs_contexts_with_transitions_and_targets(replay, everywh
     context = ContextConfig(4, relabel=True)
     config = DistillConfig(nothing, context, 1, contexts=200, queries=16, queries_everywhere=everywhere)
     # A reward's thousands say which MDP's batch it is from; targets also say whose they are, in millions.
-    values = replay.rewards + 0.5
+    values = toys.padded(replay).rewards + np.float32(0.5)
     if everywhere:
-        values = values + 1e6 * jnp.arange(3)[:, None, None]
-    given = Targets(values, *(values[..., None] + shift for shift in (1, 2, 3)))
-    minibatch = reference.jit(lambda key: draw_minibatch(key, replay, given, None, config))(jax.random.PRNGKey(0))
-    mdp, context, mask, queries, targets, weights = jax.tree.map(np.asarray, minibatch)
+        values = values + np.float32(1e6) * np.arange(3, dtype=np.float32)[:, None, None]
+    given = Targets(values, *(values[..., None] + np.float32(shift) for shift in (1, 2, 3)))
+    program = reference.jit(lambda key, sizes: draw_minibatch(key, sizes, config))
+    drawn = program(jax.random.PRNGKey(0), replay.size)
+    found = read_minibatch(jax.tree.map(np.asarray, drawn), replay, given, config)
+    mdp, context, source, mask, queries, query_source, targets, weights = found
+    assert relabelled(found, None, config) is found
+    np.testing.assert_array_equal(np.broadcast_to(source[:, None], mask.shape)[mask], context.rewards[mask] // 1000)
     assert context.observations.shape == (200, 4, 2)
     assert queries.actions.shape == (200, 16, 1)
     assert (context.rewards[mask] > 0).all()
-    assert (queries.rewards > 0).all()  # padding is 0
 
     sources = queries.rewards // 1000
+    np.testing.assert_array_equal(query_source, sources)
     mdps = np.repeat(mdp[:, None], 16, axis=1)  # one MDP a context
     if not everywhere:
         np.testing.assert_array_equal(sources, mdps)

@@ -47,7 +47,7 @@ def log(seed: int, path) -> Replay:
 
 def transitions(replay: Replay) -> Transition:
     """All of them, [K, n, ...]."""
-    each = [jax.tree.map(lambda x, k=k: x[k], replay).take(np.arange(EPISODES * HORIZON)) for k in range(len(MDPS))]
+    each = [log.take(np.arange(EPISODES * HORIZON)) for log in replay.logs]
     return jax.tree.map(lambda *x: np.stack(x), *each)
 
 

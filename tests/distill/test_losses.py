@@ -67,7 +67,9 @@ def batch():
     mask = np.array([[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
     weights = np.ones(n, np.float32)
     weights[0, 1] = weights[2, 4] = 0
-    return Minibatch(np.array([1, 3, 0]), transitions(SIZE), mask, transitions(QUERIES), targets, weights)
+    mdp = np.array([1, 3, 0])
+    sources = mdp, np.repeat(mdp[:, None], QUERIES, axis=1)
+    return Minibatch(mdp, transitions(SIZE), sources[0], mask, transitions(QUERIES), sources[1], targets, weights)
 
 
 def element(student, batch, m, proposer, c, q):
@@ -179,7 +181,7 @@ def test_outputs_stay_in_their_bounds(student):
 def test_statistics_weigh_every_mdp_alike(tmp_path):
     lengths = [[3, 1, 4], [2]]
     replay = toys.replay(tmp_path, [toys.numbered(x, k) for k, x in enumerate(lengths)])
-    values = np.where(np.arange(8) < replay.size[:, None], replay.rewards * 2, 1e9).astype(np.float32)
+    values = np.where(np.arange(8) < replay.size[:, None], toys.padded(replay).rewards * 2, 1e9).astype(np.float32)
     # Learners may be asked about every batch: only what they say of their own counts.
     everywhere = np.stack([[v if i == j else 1e9 + v for j in range(2)] for i, v in enumerate(values)])
     statistics = train_statistics(replay, Targets(values))

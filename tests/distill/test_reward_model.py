@@ -33,8 +33,7 @@ def transitions(mdp, n=N, noise=0.0):
 def fitted(tmp_path_factory):
     replay = toy.replay(tmp_path_factory.mktemp("batches"))
     statistics = train_statistics(replay, toy.targets(replay))
-    replay, key = jax.tree.map(jnp.asarray, replay), jax.random.PRNGKey(0)
-    return fit_reward_model(replay, statistics.context, SPEC, toy.REWARD_MODEL, key)
+    return fit_reward_model(replay, statistics.context, SPEC, toy.REWARD_MODEL, jax.random.PRNGKey(0))
 
 
 @pytest.mark.parametrize("next_observations", [False, True])
@@ -110,13 +109,11 @@ def moves(mdp, episodes, seed):
 
 def test_where_transitions_vary_the_next_observation_is_relabelled_too(tmp_path):
     replay = toys.replay(tmp_path, [moves(mdp, 100, 0) for mdp in range(3)])
-    statistics = train_statistics(replay, Targets(replay.rewards))
+    statistics = train_statistics(replay, Targets(toys.padded(replay).rewards))
     config = dataclasses.replace(toy.REWARD_MODEL, next_observations=True, updates=800)
-    replay, key = jax.tree.map(jnp.asarray, replay), jax.random.PRNGKey(0)
-    model, _ = fit_reward_model(replay, statistics.context, SPEC, config, key)
+    model, _ = fit_reward_model(replay, statistics.context, SPEC, config, jax.random.PRNGKey(0))
     for source, target in ((0, 1), (1, 2), (2, 2)):
-        unseen = jax.tree.map(jnp.asarray, toys.replay(tmp_path / f"{source}", [moves(source, 40, 1)]))
-        logged = unseen.take_from(jnp.zeros(200, int), jnp.arange(200))
+        logged = toys.replay(tmp_path / f"{source}", [moves(source, 40, 1)]).logs[0].take(np.arange(200))
         found = model.relabel(logged, jnp.full(200, source), jnp.full(200, target))
         x = logged.observations[:, 0] + GAINS[target] * logged.actions[:, 0]
         # Actions move x by 0.06 (gain 0.1) or 0.17 in the root mean square.

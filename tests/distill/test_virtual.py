@@ -6,7 +6,6 @@ import pytest
 from batch_rl import toys
 from distill import toy
 
-from bmrl.batch_rl.replay import Replay
 from bmrl.distill.virtual import _evenly, between, virtual_replay
 from bmrl.errors import BmrlError
 
@@ -51,7 +50,7 @@ def fitted_goal(x, rewards):
 def test_virtual_mdps_pay_as_mdps_between_would(virtual):
     # Goals at -1, 0.2 and 1: the gap of 1.2 is halved before that of 0.8, and then parted again.
     for k, (one, other, share) in enumerate([(-1.0, 0.2, 1 / 3), (-1.0, 0.2, 2 / 3), (0.2, 1.0, 1 / 2)]):
-        log = Replay(*(x[k] for x in virtual)).take(np.arange(virtual.size[k]))
+        log = virtual.logs[k].take(np.arange(virtual.size[k]))
         x = log.next_observations[:, 0]
         goal, error = fitted_goal(x, log.rewards)
         assert goal == pytest.approx(one + share * (other - one), abs=0.15)
@@ -62,35 +61,38 @@ def test_virtual_mdps_pay_as_mdps_between_would(virtual):
 def test_two_mdps_are_enough_to_lie_between(tmp_path):
     two = toys.replay(tmp_path, [toy.episodes(mdp) for mdp in (1, 2)])
     made = virtual_replay(two, 1, dataclasses.replace(toy.REWARD_MODEL, hidden=(64, 64)), seed=0)
-    log = Replay(*(x[0] for x in made)).take(np.arange(made.size[0]))
+    log = made.logs[0].take(np.arange(made.size[0]))
     goal, error = fitted_goal(log.next_observations[:, 0], log.rewards)
     assert goal == pytest.approx(0.6, abs=0.1) and error < 0.07  # that of the mean of two rewards is 0.136
 
 
+def episodes_of(log):
+    """Each episode's transitions."""
+    starts = log.starts(np.arange(log.size))
+    return [log.take(np.flatnonzero(starts == start)) for start in np.unique(starts)]
+
+
 def test_virtual_logs_are_whole_episodes_of_the_two_mdps_between_which_they_lie(replay, virtual):
     known = {}
-    for k, size in enumerate(replay.size):
-        log = Replay(*(x[k] for x in replay))
-        for start in np.unique(log.starts[:size]):
-            episode = log.take(np.flatnonzero(log.starts[:size] == start))
+    for k, log in enumerate(replay.logs):
+        for episode in episodes_of(log):
             known[episode.observations.tobytes()] = (k, episode)
-    for v, size in enumerate(virtual.size):
-        log, sources = Replay(*(x[v] for x in virtual)), []
-        for start in np.unique(log.starts[:size]):
-            episode = log.take(np.flatnonzero(log.starts[:size] == start))
+    for log in virtual.logs:
+        sources = []
+        for episode in episodes_of(log):
             k, logged = known[episode.observations.tobytes()]
             sources.append(k)
             jax.tree.map(np.testing.assert_array_equal, episode._replace(rewards=logged.rewards), logged)
             assert not np.array_equal(episode.rewards, logged.rewards)
+            assert [x.dtype for x in episode] == [x.dtype for x in logged]
         assert len(set(sources)) == 2
-    assert {x.dtype for x in virtual} == {x.dtype for x in replay}
 
 
 def test_the_seed_decides(replay, virtual):
     short = dataclasses.replace(toy.REWARD_MODEL, updates=20)
     one, same, other = (virtual_replay(replay, 1, short, seed) for seed in (0, 0, 1))
-    jax.tree.map(np.testing.assert_array_equal, one, same)
-    assert not np.array_equal(one.rewards, other.rewards)
+    jax.tree.map(np.testing.assert_array_equal, one.logs, same.logs)
+    assert not np.array_equal(one.logs[0].rewards, other.logs[0].rewards)
 
 
 def test_what_cannot_be_made_is_refused(replay, tmp_path):

@@ -74,10 +74,11 @@ def replay(directory):
 def targets(replay):
     """The teachers' targets, [3, n, ...]."""
     mdp = np.arange(3)[:, None]
-    x = np.stack([o[rows] for o, rows in zip(replay.observations, replay.rows, strict=True)])[..., 0]
+    logged = toys.padded(replay)
+    x = logged.observations[..., 0]
     z = np.random.default_rng(0).normal(size=(*x.shape, 2)).clip(-0.5, 0.5).astype(np.float32)
     actions = candidate(x, z, mdp)
-    values = value(x, replay.actions[..., 0], mdp).astype(np.float32)
+    values = value(x, logged.actions[..., 0], mdp).astype(np.float32)
     return Targets(values, z, *(v[..., None].astype(np.float32) for v in (actions, correction(actions, mdp))))
 
 

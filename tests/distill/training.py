@@ -60,8 +60,8 @@ config = DistillConfig(
 )
 algorithm = SAC((), batch_size=4)
 metrics = Metrics(out / "metrics.csv")
-states = teach(replay, TeachConfig(algorithm, 3), 0, out / "teachers", metrics, "teach", 1e9)
-targets = teacher_targets(algorithm, states, replay, 0)
+taught = teach(replay, TeachConfig(algorithm, 3), 0, out / "teachers", metrics, "teach", 1e9)
+targets = teacher_targets(algorithm, taught.states, replay, 0, out)
 student = distill(replay, targets, 0.0, config, 0, out / "student", metrics, "distill", 1e9)
 for x in (targets.values, student.value.network.weights[0], student.encoder.network.weights[0]):
     assert np.isfinite(x).all()

@@ -1,6 +1,7 @@
 """The CEM ablation: from a run directory to the page, and verdicts that follow from the rows."""
 
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from bmrl.distill.distill import DistillConfig
 from bmrl.distill.student import Statistics, Student, StudentConfig
 from bmrl.experiments import get_experiment
 from bmrl.networks import Normaliser
-from bmrl.reproduce import reproduce
+from bmrl.reproduce import cem_ablation, reproduce
 from bmrl.reproduce.cem_ablation import page
 from bmrl.types import Spec
 
@@ -24,9 +25,15 @@ SPEC = Spec(17, 6)
 VELOCITIES = (0.475, 1.075, 1.475)
 
 
+def small(name, scale, seed):
+    """The experiment with a student of a few neurons."""
+    return replace(get_experiment(name, scale, seed), distill={"default": CONFIG})
+
+
 @pytest.fixture
-def runs(tmp_path):
+def runs(tmp_path, monkeypatch):
     """A run directory with a student, as figure 3 leaves one."""
+    monkeypatch.setattr(cem_ablation, "get_experiment", small)
 
     def make():
         statistics = Statistics(*(Normaliser.identity(n) for n in (17, 41, 1, 1)))
@@ -34,7 +41,7 @@ def runs(tmp_path):
         return Student(jax.random.PRNGKey(0), SPEC, statistics, CONFIG.student, **sizes)
 
     directory = tmp_path / "runs" / "halfcheetah-velocity-0"
-    pipeline.start_run(directory, get_experiment("halfcheetah-velocity", "smoke", 0))
+    pipeline.start_run(directory, small("halfcheetah-velocity", "smoke", 0))
     targets = Targets(np.zeros((29, 1)), np.zeros((29, 1, 12)))
     pipeline.save_student(directory / "students" / "default", CONFIG, SPEC, targets, 0.05, reference.filled(make))
     return tmp_path / "runs"

@@ -11,7 +11,7 @@ from PIL import Image
 
 from bmrl import pipeline
 from bmrl.batch_rl import TD3BC
-from bmrl.batch_rl.teach import TeachConfig, spec_of, teacher_template
+from bmrl.batch_rl.teach import Taught, TeachConfig, spec_of, teacher_template
 from bmrl.data import write_batch
 from bmrl.distill.student import StudentConfig
 from bmrl.evaluate.rollout import Episodes
@@ -126,9 +126,10 @@ def random_batches(family, mdps, config, seed, out, *_):
 
 def untrained(replay, config, seed, *_):
     """What phase 1 leaves, without its updates."""
-    rng, learners = np.random.default_rng(seed), len(replay.size)
+    rng, learners = np.random.default_rng(seed), len(replay)
     template = teacher_template(config.algorithm, spec_of(replay), learners)
-    return jax.tree.map(lambda x: (0.1 * rng.normal(size=x.shape)).astype(x.dtype), template)
+    states = jax.tree.map(lambda x: (0.1 * rng.normal(size=x.shape)).astype(x.dtype), template)
+    return Taught(states, np.full(learners, -1))
 
 
 def tiny(name, scale, seed):

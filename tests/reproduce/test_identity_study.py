@@ -13,13 +13,15 @@ from PIL import Image
 from bmrl import pipeline
 from bmrl.batch_rl.base import Targets
 from bmrl.batch_rl.replay import select, stack
-from bmrl.batch_rl.teach import spec_of, teacher_template
+from bmrl.batch_rl.teach import Taught, spec_of, teacher_template
 from bmrl.data import read_batches, write_batch
 from bmrl.distill.student import Statistics, Student
+from bmrl.experiments import get_experiment
 from bmrl.families import FAMILIES, get_family
 from bmrl.networks import Normaliser
 from bmrl.reproduce import reproduce
 from bmrl.reproduce.identity import PARTS, units
+from bmrl.reproduce.identity import setting as setting_module
 from bmrl.reproduce.identity.decoding import draw_contexts, posterior_mean, ridge
 from bmrl.reproduce.identity.page import page
 from bmrl.reproduce.identity.setting import SMOKE_STUDENT, evenly, held_out, setting_of
@@ -27,6 +29,7 @@ from bmrl.reproduce.identity.training import ablated, bases
 from bmrl.types import Spec
 
 LENGTHS = [[3, 1, 4, 2], [2, 5, 1]]
+SMALL_STUDENT = replace(SMOKE_STUDENT, identity_dim=32)
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +47,13 @@ def test_train_mdps_are_evenly_spread_from_end_to_end():
 
 
 def test_chosen_episodes_are_whole_and_in_order(replay):
-    chosen = select(replay, lambda episodes: np.array([2, 0]))
-    assert chosen.size.tolist() == [7, 3]
     for k, lengths in enumerate(LENGTHS):
+        whole, part = replay.logs[k], select(replay.logs[k], lambda episodes: np.array([2, 0]))
+        assert part.size == (7, 3)[k]
         starts = np.cumsum([0, *lengths])
         order = np.concatenate([np.arange(starts[e], starts[e + 1]) for e in (2, 0)])
-        whole, part = (jax.tree.map(lambda x, k=k: x[k], x) for x in (replay, chosen))
         jax.tree.map(np.testing.assert_array_equal, part.take(np.arange(len(order))), whole.take(order))
-        assert part.starts[: len(order)].tolist() == [0] * lengths[2] + [lengths[2]] * lengths[0]
+        assert part.starts(np.arange(part.size)).tolist() == [0] * lengths[2] + [lengths[2]] * lengths[0]
 
 
 def test_contexts_of_logs_are_of_one_mdp_and_prefixes_begin_and_end_with_an_episode(replay):
@@ -148,10 +150,10 @@ def test_the_answer_on_ablations_puts_the_largest_loss_first(tmp_path):
 # ---------------------------------------------------------------------- the whole study
 
 
-def untrained_student(mdps):
-    """A student of HalfCheetah with a posterior over some MDPs, as it starts."""
+def untrained_student(mdps, config=SMALL_STUDENT):
+    """A student of HalfCheetah, by default with a posterior over some MDPs, as it starts."""
     statistics = Statistics(*(Normaliser.identity(n) for n in (17, 41, 1, 1)))
-    config, sizes = replace(SMOKE_STUDENT, identity_dim=32), {"mdps": mdps, "latent_dim": 12, "max_correction": 0.05}
+    sizes = {"mdps": mdps, "latent_dim": 12, "max_correction": 0.05}
 
     def make():
         return Student(jax.random.PRNGKey(0), Spec(17, 6), statistics, config, **sizes, predict_next=False)
@@ -160,7 +162,24 @@ def untrained_student(mdps):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def small():
+    """The experiment with students of a few neurons."""
+
+    def get(name, scale, seed):
+        experiment = get_experiment(name, scale, seed)
+        students = {
+            variant: replace(config, student=replace(SMALL_STUDENT, posterior=config.student.posterior))
+            for variant, config in experiment.distill.items()
+        }
+        return replace(experiment, distill=students)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setting_module, "get_experiment", get)
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, small):
     """The run that the study would make first, with noise for batches and untrained learners and students."""
     directory = tmp_path_factory.mktemp("runs")
     setting, rng = setting_of("smoke", 0, directory), np.random.default_rng(0)
@@ -184,11 +203,11 @@ def runs(tmp_path_factory):
     for name, config in setting.experiment.teach.items():
         template = teacher_template(config.algorithm, spec, 29)
         states = jax.tree.map(lambda x: rng.uniform(0.01, 0.02, x.shape).astype(x.dtype), template)
-        pipeline.save_learners(setting.directory / "teachers" / name, config, spec, 29, states)
+        taught = Taught(states, np.full(29, -1))
+        pipeline.save_learners(setting.directory / "teachers" / name, config, spec, taught)
     targets = Targets(np.zeros((29, 24)), np.zeros((29, 24, 12)))
-    config = replace(setting.short, student=replace(SMOKE_STUDENT, identity_dim=32))
-    for variant in ("default", "paper"):
-        student = untrained_student(29)
+    for variant, config in setting.experiment.distill.items():
+        student = untrained_student(29, config.student)
         pipeline.save_student(setting.directory / "students" / variant, config, spec, targets, 0.05, student)
     return directory
 

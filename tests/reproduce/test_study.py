@@ -8,7 +8,7 @@ import pytest
 
 from bmrl.errors import BmrlError
 from bmrl.reproduce import reproduce
-from bmrl.reproduce.study import Study, Unit, parse_seeds, run_study
+from bmrl.reproduce.study import Ledger, Study, Unit, parse_seeds, run_study
 
 
 def counting(done, fail=(), size=1):
@@ -99,3 +99,29 @@ def test_unknown_studies_and_scales_are_refused_with_what_there_is(tmp_path):
         reproduce("figure9", "smoke", "0", tmp_path, None, "*")
     with pytest.raises(BmrlError, match="unknown scale 'big'; choose one of smoke, laptop, paper"):
         reproduce("figure3", "big", "0", tmp_path, None, "*")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: [],
+        lambda data: {**data, "units": []},
+        lambda data: {**data, "units": {"a": 3}},
+        *(
+            lambda data, key=key: {**data, "units": {"a": {k: v for k, v in data["units"]["a"].items() if k != key}}}
+            for key in ("config", "seconds", "command", "machine", "versions")
+        ),
+        lambda data: {**data, "units": {"a": {**data["units"]["a"], "rows": [3]}}},
+    ],
+)
+def test_a_ledger_that_is_none_is_refused(tmp_path, damage):
+    path = tmp_path / "results.json"
+    ledger, unit = Ledger(path, "toy", "smoke"), Unit("a", {"seed": 0}, lambda: [])
+    with ledger.timed(unit):
+        pass
+    assert Ledger(path, "toy", "smoke").rows() == []
+    ledger.add(unit, [{"value": 1.0}])
+    assert Ledger(path, "toy", "smoke").rows() == [{"unit": "a", "value": 1.0}]
+    path.write_text(json.dumps(damage(json.loads(path.read_text()))))
+    with pytest.raises(BmrlError, match=r"results\.json is no study's results"):
+        Ledger(path, "toy", "smoke")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bmrl.errors import BmrlError, CorruptError
-from bmrl.runs import storage
+from bmrl.runs import checkpoint, storage
 from bmrl.runs.checkpoint import latest_checkpoint, load_tree, save_checkpoint, save_tree
 
 
@@ -135,10 +135,10 @@ def test_a_file_that_is_no_safetensors(tmp_path):
 def test_the_newest_checkpoints_are_kept(tmp_path):
     assert latest_checkpoint(tmp_path / "none", {}) is None
     for step in (0, 5, 12345678901):
-        save_checkpoint(tmp_path, step, {"x": np.full(2, step)}, {"note": [step]})
+        save_checkpoint(tmp_path, step, {"x": np.full(2, step)})
     assert sorted(os.listdir(tmp_path)) == ["step-000000005", "step-12345678901"]
-    step, tree, meta = latest_checkpoint(tmp_path, {"x": np.zeros(2, int)})
-    assert (step, tree["x"].tolist(), meta) == (12345678901, [12345678901] * 2, {"note": [12345678901]})
+    step, tree = latest_checkpoint(tmp_path, {"x": np.zeros(2, int)})
+    assert (step, tree["x"].tolist()) == (12345678901, [12345678901] * 2)
 
 
 @pytest.mark.parametrize(
@@ -155,28 +155,29 @@ def test_the_newest_checkpoints_are_kept(tmp_path):
 def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path, caplog, damage):
     like = {"x": np.zeros(2)}
     for step in (1, 2):
-        save_checkpoint(tmp_path, step, {"x": np.full(2, float(step))}, {})
+        save_checkpoint(tmp_path, step, {"x": np.full(2, float(step))})
     damage(tmp_path / "step-000000002")
-    with caplog.at_level(logging.WARNING):
-        step, tree, _ = latest_checkpoint(tmp_path, like)
+    with caplog.at_level(logging.INFO):
+        step, tree = latest_checkpoint(tmp_path, like)
     assert (step, tree["x"].tolist()) == (1, [1.0, 1.0])
     assert "passing over" in caplog.text and "step-00000000" in caplog.text
+    assert f"going on from {tmp_path / 'step-000000001'}" in caplog.text
 
     # Going on from there replaces the damaged one, and a reader finds the new one.
-    save_checkpoint(tmp_path, 2, {"x": np.full(2, 7.0)}, {})
+    save_checkpoint(tmp_path, 2, {"x": np.full(2, 7.0)})
     assert latest_checkpoint(tmp_path, like)[1]["x"].tolist() == [7.0, 7.0]
     assert sorted(os.listdir(tmp_path)) == ["step-000000001", "step-000000002"]
 
 
 def test_all_damaged_is_none(tmp_path):
-    save_checkpoint(tmp_path, 1, {"x": np.zeros(2)}, {})
+    save_checkpoint(tmp_path, 1, {"x": np.zeros(2)})
     flip(tmp_path / "step-000000001" / "arrays.safetensors")
     assert latest_checkpoint(tmp_path, {"x": np.zeros(2)}) is None
 
 
 def test_a_sound_checkpoint_of_another_configuration_is_an_error(tmp_path):
     for step in (1, 2):
-        save_checkpoint(tmp_path, step, {"x": np.zeros(step)}, {})
+        save_checkpoint(tmp_path, step, {"x": np.zeros(step)})
     with pytest.raises(BmrlError, match=r"step-000000002.* another configuration"):
         latest_checkpoint(tmp_path, {"x": np.zeros(1)})
 
@@ -189,19 +190,23 @@ def test_a_directory_of_another_kind_is_no_checkpoint(tmp_path):
 def test_a_full_disk_keeps_the_old_checkpoint(tmp_path):
     """The limit on file sizes stands for the full disk: safetensors writes without Python's calls."""
     like = {"x": np.zeros(10_000)}
-    save_checkpoint(tmp_path, 1, {"x": np.ones(10_000)}, {})
+    save_checkpoint(tmp_path, 1, {"x": np.ones(10_000)})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         with pytest.raises(BmrlError, match=r"step-000000002 could not be saved .*File too large"):
-            save_checkpoint(tmp_path, 2, like, {})
+            save_checkpoint(tmp_path, 2, like)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert os.listdir(tmp_path) == ["step-000000001"]
     assert latest_checkpoint(tmp_path, like)[1]["x"].sum() == 10_000
 
 
-def test_meta_that_is_no_json_is_refused(tmp_path):
-    with pytest.raises(BmrlError, match="cannot be written as JSON"):
-        save_checkpoint(tmp_path, 1, {}, {"loss": float("nan")})
-    assert os.listdir(tmp_path) == []
+def test_going_on_elsewhere_is_told(tmp_path, caplog, monkeypatch):
+    save_checkpoint(tmp_path, 1, {"x": np.zeros(2)})
+    with caplog.at_level(logging.WARNING):
+        latest_checkpoint(tmp_path, {"x": np.zeros(2)})
+        assert caplog.text == ""
+        monkeypatch.setattr(checkpoint, "arithmetic", lambda: "a pocket calculator")
+        assert latest_checkpoint(tmp_path, {"x": np.zeros(2)})[0] == 1
+    assert "another machine" in caplog.text and "a pocket calculator" in caplog.text

@@ -1,5 +1,6 @@
 import logging
 import math
+import os
 import resource
 
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from bmrl.errors import BmrlError, CorruptError
-from bmrl.runs.metrics import Metric, Metrics, read_metrics
+from bmrl.runs.metrics import MAX_BYTES, Metric, Metrics, read_metrics
 
 
 @pytest.fixture
@@ -124,3 +125,21 @@ def test_a_full_disk_is_named(path):
     assert read_metrics(path) == []
     Metrics(path).log("teach", 1, {"loss": 1.0})
     assert len(read_metrics(path)) == 1
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["teach,-1,,loss,1.0", "teach,1,-1,loss,1.0", "te ach,1,,loss,1.0", "teach,1_0,,loss,1.0", "teach,\u0661,,loss,1"],
+)
+def test_a_row_that_the_writer_cannot_have_written_is_left_out(path, row):
+    Metrics(path).log("teach", 1, {"loss": 1.0})
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(row + "\n")
+    assert read_metrics(path) == [Metric("teach", 1, None, "loss", 1.0)]
+
+
+def test_a_table_larger_than_any_of_ours_is_not_read(path):
+    Metrics(path)
+    os.truncate(path, MAX_BYTES + 1)
+    with pytest.raises(CorruptError, match="larger than 256 MiB"):
+        read_metrics(path)

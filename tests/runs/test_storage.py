@@ -106,6 +106,7 @@ def directory(path):
         (lambda path: (path / "manifest.json").write_text("[]"), "manifest.json was altered"),
         (lambda path: (path / "manifest.json").write_text('{"a": NaN}'), "NaN is not a finite number"),
         (lambda path: (path / "manifest.json").write_text('{"a": 1e999}'), "1e999 is not a finite number"),
+        (lambda path: (path / "manifest.json").write_text('{"a": 1, "a": 2}'), "a name is there twice in one object"),
         (lambda path: (path / "manifest.json").write_bytes(b"\xff{}"), "not valid JSON"),
         (lambda path: (path / "manifest.json").write_text("[" * 10**5), "not valid JSON"),
         (lambda path: (path / "manifest.json").unlink(), "manifest.json cannot be opened"),
@@ -152,6 +153,17 @@ def test_nesting_at_the_limit_of_recursion_is_no_crash(committed):
         (committed / "manifest.json").write_text('{"a": ' + "[" * depth + "]" * depth + "}")
         with pytest.raises(CorruptError):
             storage.verify_directory(committed)
+
+
+def test_nesting_is_bounded_before_anything_walks_through_it(tmp_path):
+    path = tmp_path / "x.json"
+    for depth in (1, storage.MAX_JSON_DEPTH - 1):
+        path.write_text('{"a":[' * (depth // 2) + "[" * (depth % 2) + "]" * (depth % 2) + "]}" * (depth // 2))
+        storage.read_json(path)
+    for depth in (storage.MAX_JSON_DEPTH + 1, 500):
+        path.write_text("[" * depth + "]" * depth)
+        with pytest.raises(CorruptError, match="nested deeper than 50 levels"):
+            storage.read_json(path)
 
 
 def test_without_hashes_sizes_are_still_checked(committed):

@@ -50,19 +50,19 @@ def test_it_goes_on_from_where_it_is_told(tmp_path):
 
 def test_the_newest_checkpoint_is_of_the_last_interval(tmp_path):
     run(tmp_path, 25, float, seconds=0.0)
-    step, state, _ = latest_checkpoint(tmp_path / "checkpoints", np.array(0))
+    step, state = latest_checkpoint(tmp_path / "checkpoints", np.array(0))
     assert step == state == 20
 
 
 @pytest.mark.parametrize(
-    ("loss", "message"),
+    "loss",
     [
-        (lambda n: [0.0, np.inf if n == 20 else 1.0, 2.0], "the learner of batch 1 diverged before step 20"),
-        (lambda n: np.nan if n == 20 else 1.0, "a loss is not finite before step 20"),
+        lambda n: [np.nan, np.inf, -np.inf] if n == 20 else [0.0, np.nan, 2.0],
+        lambda n: np.nan if n == 20 else 1.0,
     ],
 )
-def test_a_loss_that_is_not_finite_ends_it_and_the_last_checkpoint_stays(tmp_path, loss, message):
-    with pytest.raises(BmrlError, match=f"stage: {message}"):
+def test_it_ends_where_nothing_is_finite_and_the_last_checkpoint_stays(tmp_path, loss):
+    with pytest.raises(BmrlError, match="stage: diverged before step 20"):
         run(tmp_path, 30, loss, seconds=0.0)
     assert latest_checkpoint(tmp_path / "checkpoints", np.array(0))[0] == 10
     assert {row[0] for row in logged(tmp_path)} == {10, 20}
@@ -77,7 +77,7 @@ def test_a_signal_ends_it_with_its_state_saved(tmp_path, listening, number):
 
     with pytest.raises(stopping.Stopped):
         run(tmp_path, 40_000, losses)  # logged every 100 updates
-    step, state, _ = latest_checkpoint(tmp_path / "checkpoints", np.array(0))
+    step, state = latest_checkpoint(tmp_path / "checkpoints", np.array(0))
     assert step == state == 75
     assert logged(tmp_path) == []
     stopping.listen()

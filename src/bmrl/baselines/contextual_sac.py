@@ -19,19 +19,19 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bmrl import parallel
 from bmrl.batch_rl.base import Metrics as Means
-from bmrl.batch_rl.base import gradient_step
+from bmrl.batch_rl.base import gradient_step, unless_diverged
 from bmrl.batch_rl.replay import Replay
 from bmrl.batch_rl.sac import SAC, SACState, critics_loss_fn
 from bmrl.batch_rl.teach import spec_of
-from bmrl.distill.contexts import ContextConfig
-from bmrl.distill.distill import data_statistics, draw_contexts
+from bmrl.distill.contexts import ContextConfig, ContextDraw, draw_contexts, read_contexts
+from bmrl.distill.distill import data_statistics
 from bmrl.distill.reward_model import RewardModel, RewardModelConfig, fit_reward_model
 from bmrl.errors import BmrlError
 from bmrl.networks import MLP, Normaliser
 from bmrl.networks.set_encoder import Evidence, context_inputs
 from bmrl.runs.checkpoint import latest_checkpoint
 from bmrl.runs.metrics import Metrics
-from bmrl.runs.training import train
+from bmrl.runs.training import CHUNK, ReadAhead, train
 from bmrl.types import Spec, Transition
 
 KL_WEIGHT = 0.1  # PEARL's
@@ -81,8 +81,10 @@ class Minibatch(NamedTuple):
     """c contexts of up to n transitions, each with q transitions of the same MDP to learn from."""
 
     context: Transition  # [c, n, ...]
-    mask: Bool[Array, "c n"]
+    mask: Bool[Any, "c n"]
     queries: Transition  # [c, q, ...]
+    mdp: Int[Any, " c"]
+    source: Int[Any, " c"]  # the batch that the context comes from
 
 
 @dataclass(frozen=True)
@@ -166,14 +168,27 @@ def encoder_loss_fn(
 # ---------------------------------------------------------------------- training
 
 
-def draw_minibatch(key: Array, replay: Replay, reward_model: RewardModel | None, config: ContextualSAC) -> Minibatch:
+class MinibatchDraw(NamedTuple):
+    """What is random of a minibatch."""
+
+    mdp: Int[Any, " c"]
+    context: ContextDraw
+    position: Int[Any, "c q"]
+
+
+def draw_minibatch(key: Array, sizes: Int[Array, " K"], config: ContextualSAC) -> MinibatchDraw:
     """As many contexts and queries of every MDP, drawn independently of each other."""
     context_key, query_key = jax.random.split(key)
-    mdp = jnp.repeat(jnp.arange(len(replay.size)), config.sac.batch_size // config.queries)
-    context, where = draw_contexts(context_key, replay, mdp, config.context, reward_model)
-    query_mdp = jnp.broadcast_to(mdp[:, None], (len(mdp), config.queries))
-    index = jax.random.randint(query_key, query_mdp.shape, 0, replay.size[query_mdp])
-    return Minibatch(context, where.mask, replay.take_from(query_mdp, index))
+    mdp = jnp.repeat(jnp.arange(len(sizes)), config.sac.batch_size // config.queries)
+    position = jax.random.randint(query_key, (len(mdp), config.queries), 0, sizes[mdp][:, None])
+    return MinibatchDraw(mdp, draw_contexts(context_key, sizes, mdp, config.context), position)
+
+
+def read_minibatch(draw: MinibatchDraw, replay: Replay) -> Minibatch:
+    """The minibatches [*n, ...] that were drawn, as numpy arrays, with transitions as they were logged."""
+    context, where = read_contexts(draw.context, replay)
+    queries = replay.take_from(np.broadcast_to(draw.mdp[..., None], draw.position.shape), draw.position)
+    return Minibatch(context, where.mask, queries, draw.mdp, where.source)
 
 
 def train_contextual_sac(
@@ -185,28 +200,31 @@ def train_contextual_sac(
     stage: str,
     checkpoint_seconds: float,
 ) -> ContextualState:
-    """Train on K batches [K, ...]; goes on from the newest checkpoint.
+    """Train on K batches; goes on from the newest checkpoint.
 
-    Raises BmrlError if contexts cannot share the minibatch evenly, or if a loss is not finite.
+    Raises BmrlError if contexts cannot share the minibatch evenly, or if training diverges.
     """
     if config.sac.batch_size % config.queries:
         raise BmrlError(f"{stage}: {config.queries} queries a context do not divide {config.sac.batch_size}")
     reward_key, init_key, train_key = jax.random.split(parallel.learner_keys(seed, stage, 1)[0], 3)
     observations, inputs, _ = data_statistics(replay)
-    spec, replay = spec_of(replay), jax.tree.map(jnp.asarray, replay)
+    spec = spec_of(replay)
     reward_model = None
     if config.context.relabel:
         reward_model, _ = fit_reward_model(replay, inputs, spec, config.reward_model, reward_key)
 
     state, step = config.init(init_key, spec, observations, inputs), 0
     if found := latest_checkpoint(checkpoints, state):
-        step, state, _ = found
+        step, state = found
         state = jax.tree.map(jnp.asarray, state)
     metrics.truncate(stage, step)
-    program = _train_program(config)
+    draw, program = _programs(config)
+
+    drawn = ReadAhead(lambda step: read_minibatch(jax.tree.map(np.asarray, draw(train_key, replay.size, step)), replay))
 
     def advance(state: ContextualState, step: int, steps: int) -> tuple[ContextualState, dict[str, np.ndarray]]:
-        state, losses = program(state, replay, reward_model, train_key, step, steps)
+        state, losses = program(state, drawn.at(step), reward_model, train_key, step, steps)
+        drawn.prepare(step + steps)
         return state, {name: np.asarray(x) for name, x in losses.items()}
 
     def snapshot(state: ContextualState) -> ContextualState:
@@ -216,27 +234,36 @@ def train_contextual_sac(
 
 
 @functools.lru_cache(maxsize=8)
-def _train_program(config: ContextualSAC) -> Any:
-    def one(
-        state: ContextualState, replay: Replay, reward_model: RewardModel | None, key: Array
-    ) -> tuple[ContextualState, Means]:
-        batch_key, update_key = jax.random.split(key)
-        return config.update(state, draw_minibatch(batch_key, replay, reward_model, config), update_key)
+def _programs(config: ContextualSAC) -> tuple[Any, Any]:
+    """The compiled programs of training: draw the minibatches of `CHUNK` steps; make at most as many steps."""
+
+    def keys_of(key: Array, step: Array) -> tuple[Array, Array]:
+        batch_key, update_key = jax.random.split(jax.random.fold_in(key, step))
+        return batch_key, update_key
+
+    @jax.jit
+    def draw(key: Array, sizes: Int[Array, " K"], start: Int[Array, ""]) -> MinibatchDraw:
+        return jax.vmap(lambda step: draw_minibatch(keys_of(key, step)[0], sizes, config))(start + jnp.arange(CHUNK))
 
     @jax.jit
     def train(
         state: ContextualState,
-        replay: Replay,
+        batches: Minibatch,
         reward_model: RewardModel | None,
         key: Array,
         start: Int[Array, ""],
         steps: Int[Array, ""],
     ) -> tuple[ContextualState, Means]:
         def body(i: Array, carry: Any) -> Any:
-            return one(carry[0], replay, reward_model, jax.random.fold_in(key, start + i))
+            batch: Minibatch = jax.tree.map(lambda x: x[i], batches)
+            if reward_model is not None:
+                source, mdp = (jnp.broadcast_to(x[:, None], batch.mask.shape) for x in (batch.source, batch.mdp))
+                batch = batch._replace(context=reward_model.relabel(batch.context, source, mdp))
+            return config.update(carry[0], batch, keys_of(key, start + i)[1])
 
         shapes = jax.eval_shape(lambda: body(jnp.int32(0), (state, None))[1])
         nothing = {name: jnp.full(x.shape, jnp.nan, x.dtype) for name, x in shapes.items()}
-        return jax.lax.fori_loop(0, steps, body, (state, nothing))
+        new, losses = jax.lax.fori_loop(0, steps, body, (state, nothing))
+        return unless_diverged(new, state, losses)
 
-    return train
+    return draw, train

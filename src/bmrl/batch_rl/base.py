@@ -84,3 +84,10 @@ def gradient_step(
     """One step of the optimiser: (new parameters, new optimiser state)."""
     updates, state = optimiser.update(gradient, state)
     return optax.apply_updates(params, updates), state
+
+
+def unless_diverged(new: Tree, old: Tree, losses: Metrics) -> tuple[Tree, Metrics]:
+    """The new state and the losses on the way to it; the old one, and NaN, if any number of these is not finite."""
+    finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves((new, losses))]).all()
+    kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+    return kept, {name: jnp.where(finite, x, jnp.nan) for name, x in losses.items()}

@@ -1,33 +1,67 @@
-"""Frozen batches as arrays that a compiled training loop samples from."""
+"""Frozen batches as training reads them: from where they lie, so that they may be larger than the memory.
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+Nothing is copied when a batch is opened. A training loop draws indices for some updates at once, and `Replay.take_from`
+reads those transitions alone; what the operating system keeps of the files in its cache is its own affair.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bmrl.data import Batch
 from bmrl.types import Transition
 
+ROWS = 1 << 16  # read at once where all of a batch is gone through
 
-class Replay(NamedTuple):
-    """One MDP's batch, of NumPy or JAX arrays; K of them are stacked along a leading axis and padded to the longest.
 
-    Observations are stored once: transition t reads rows[t] and rows[t] + 1.
-    """
+class Log(Protocol):
+    """One MDP's transitions, n in number, in the order in which they were logged."""
 
-    observations: Float[Any, "rows observation"]
-    actions: Float[Any, "n action"]
-    rewards: Float[Any, " n"]
-    terminations: Bool[Any, " n"]
-    rows: Int[Any, " n"]
-    starts: Int[Any, " n"]  # the first transition of the episode that each transition belongs to
-    size: Int[Any, ""]  # transitions without padding
+    @property
+    def size(self) -> int:
+        """n."""
 
-    def take(self, index: Int[Any, "*m"]) -> Transition:
+    @property
+    def dims(self) -> tuple[int, int]:
+        """The numbers of an observation, and of an action."""
+
+    def take(self, index: Int[np.ndarray, "*m"]) -> Transition:
         """The transitions at ``index``."""
-        rows = self.rows[index]
+
+    def starts(self, index: Int[np.ndarray, "*m"]) -> Int[np.ndarray, "*m"]:
+        """The first transition of the episode that each of these belongs to."""
+
+    def visited(self) -> Iterator[Float[np.ndarray, "rows observation"]]:
+        """All observations, with those after the last transitions of episodes, some at a time."""
+
+
+class Episodes(NamedTuple):
+    """A log as a batch stores it: each observation once. Transition t of episode e has rows t + e and t + e + 1."""
+
+    observations: Float[np.ndarray, "rows observation"]
+    actions: Float[np.ndarray, "n action"]
+    rewards: Float[np.ndarray, " n"]
+    terminations: Bool[np.ndarray, " n"]
+    ends: Int[np.ndarray, " episodes"]  # one past the last transition of each
+
+    @property
+    def size(self) -> int:
+        """See `Log`."""
+        return len(self.actions)
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """See `Log`."""
+        return self.observations.shape[1], self.actions.shape[1]
+
+    def take(self, index: Int[np.ndarray, "*m"]) -> Transition:
+        """See `Log`."""
+        rows = index + np.searchsorted(self.ends, index, side="right")
         return Transition(
             self.observations[rows],
             self.actions[index],
@@ -36,104 +70,131 @@ class Replay(NamedTuple):
             self.terminations[index],
         )
 
-    def take_from(self, mdp: Int[Any, "*m"], index: Int[Any, "*m"]) -> Transition:
-        """The transitions at ``index`` of batch ``mdp``, of K stacked batches."""
-        rows = self.rows[mdp, index]
-        return Transition(
-            self.observations[mdp, rows],
-            self.actions[mdp, index],
-            self.rewards[mdp, index],
-            self.observations[mdp, rows + 1],
-            self.terminations[mdp, index],
-        )
+    def starts(self, index: Int[np.ndarray, "*m"]) -> Int[np.ndarray, "*m"]:
+        """See `Log`."""
+        episode = np.searchsorted(self.ends, index, side="right")
+        return np.where(episode > 0, self.ends[episode - 1], 0)
 
-    def sample(self, key: Array, count: int) -> Transition:
-        """``count`` transitions, uniformly with replacement."""
-        return self.take(jax.random.randint(key, (count,), 0, self.size))
+    def visited(self) -> Iterator[Float[np.ndarray, "rows observation"]]:
+        """See `Log`."""
+        for start in range(0, len(self.observations), ROWS):
+            yield self.observations[start : start + ROWS]
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """The logs of K MDPs."""
+
+    logs: tuple[Log, ...]
+
+    def __len__(self) -> int:
+        """K."""
+        return len(self.logs)
+
+    @cached_property
+    def size(self) -> Int[np.ndarray, " K"]:
+        """Transitions of each."""
+        return np.array([log.size for log in self.logs], np.int32)
+
+    def of(self, batches: Iterable[int]) -> "Replay":
+        """The logs of some of the MDPs."""
+        return Replay(tuple(self.logs[k] for k in batches))
+
+    def take_from(self, mdp: Int[np.ndarray, "*m"], index: Int[np.ndarray, "*m"]) -> Transition:
+        """The transitions at ``index`` of the logs of ``mdp``."""
+        found = self._gather(mdp, index, lambda log, index: log.take(index))
+        return Transition(*(x.reshape((*np.shape(mdp), *x.shape[1:])) for x in found))
+
+    def starts_of(self, mdp: Int[np.ndarray, "*m"], index: Int[np.ndarray, "*m"]) -> Int[np.ndarray, "*m"]:
+        """The first transitions of the episodes that these belong to."""
+        return self._gather(mdp, index, lambda log, index: (log.starts(index),))[0].reshape(np.shape(mdp))
+
+    def _gather(
+        self, mdp: np.ndarray, index: np.ndarray, read: Callable[[Log, np.ndarray], tuple[np.ndarray, ...]]
+    ) -> list[np.ndarray]:
+        """What ``read`` has for each of m entries, flat: a log is read once for all entries of its MDP."""
+        mdp, index = np.ravel(mdp), np.ravel(index)
+        order = np.argsort(mdp, kind="stable")
+        which, first = np.unique(mdp[order], return_index=True)
+        groups = np.split(order, first[1:])
+        parts = [read(self.logs[k], index[group]) for k, group in zip(which, groups, strict=True)]
+        found = []
+        for arrays in zip(*parts, strict=True):
+            out = np.empty((len(mdp), *arrays[0].shape[1:]), arrays[0].dtype)
+            for group, array in zip(groups, arrays, strict=True):
+                out[group] = array
+            found.append(out)
+        return found
 
 
 def stack(batches: Sequence[Batch]) -> Replay:
-    """K batches as one Replay of numpy arrays [K, ...]."""
-
-    def starts(batch: Batch) -> np.ndarray:
-        lengths = batch.episode_ends - batch.episode_starts
-        return np.repeat(batch.episode_starts, lengths).astype(np.int32)
-
+    """K batches as one Replay."""
     return Replay(
-        _pad([np.asarray(b.observations) for b in batches]),
-        _pad([np.asarray(b.actions) for b in batches]),
-        _pad([np.asarray(b.rewards) for b in batches]),
-        _pad([np.asarray(b.terminations) for b in batches]),
-        _pad([np.asarray(b.rows, np.int32) for b in batches]),
-        _pad([starts(b) for b in batches]),
-        np.array([b.size for b in batches], np.int32),
+        tuple(Episodes(b.observations, b.actions, b.rewards, b.terminations, b.episode_ends) for b in batches)
     )
 
 
-def _pad(arrays: list[np.ndarray]) -> np.ndarray:
-    out = np.zeros((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
-    for k, x in enumerate(arrays):
-        out[k, : len(x)] = x
-    return out
+def gone_through(log: Log) -> Iterator[Transition]:
+    """All transitions of a log in their order, some at a time."""
+    for start in range(0, log.size, ROWS):
+        yield log.take(np.arange(start, min(start + ROWS, log.size)))
 
 
-def select(replay: Replay, choose: Callable[[int], np.ndarray]) -> Replay:
-    """Of each of K batches [K, ...] the episodes that ``choose`` picks, given how many there are, in its order."""
-    parts = []
-    for k, n in enumerate(replay.size):
-        first = np.unique(replay.starts[k, :n])
-        chosen = choose(len(first))
-        lengths = np.diff(first, append=n)[chosen]
-        index = np.concatenate([np.arange(x, x + t) for x, t in zip(first[chosen], lengths, strict=True)])
-        # an episode's observations, with the one after its last transition
-        rows = [np.arange(x, x + t + 1) for x, t in zip(replay.rows[k, first[chosen]], lengths, strict=True)]
-        parts.append(
-            Replay(
-                replay.observations[k, np.concatenate(rows)],
-                replay.actions[k, index],
-                replay.rewards[k, index],
-                replay.terminations[k, index],
-                (np.arange(len(index)) + np.repeat(np.arange(len(lengths)), lengths)).astype(np.int32),
-                np.repeat(np.cumsum([0, *lengths[:-1]]), lengths).astype(np.int32),
-                len(index),
-            )
-        )
-    return Replay(
-        _pad([part.observations for part in parts]),
-        _pad([part.actions for part in parts]),
-        _pad([part.rewards for part in parts]),
-        _pad([part.terminations for part in parts]),
-        _pad([part.rows for part in parts]),
-        _pad([part.starts for part in parts]),
-        np.array([part.size for part in parts], np.int32),
-    )
+def select(log: Log, choose: Callable[[int], np.ndarray]) -> Episodes:
+    """A copy of those episodes of a log that ``choose`` picks, given how many there are, in its order."""
+    first = np.unique(log.starts(np.arange(log.size)))
+    chosen = choose(len(first))
+    lengths = np.diff(first, append=log.size)[chosen]
+    index = np.concatenate([np.arange(x, x + n) for x, n in zip(first[chosen], lengths, strict=True)])
+    ends = np.cumsum(lengths)
+    taken = log.take(index)
+    observations = np.insert(taken.observations, ends, taken.next_observations[ends - 1], axis=0)
+    return Episodes(observations, taken.actions, taken.rewards, taken.terminations, ends)
 
 
-def concatenate(replays: Sequence[Replay]) -> Replay:
-    """Batches [K, ...] and others [L, ...] as [K + L, ...]."""
-    return Replay(
-        *(
-            _pad([x for array in arrays for x in array]) if arrays[0].ndim > 1 else np.concatenate(arrays)
-            for arrays in zip(*replays, strict=True)
-        )
-    )
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Logs one after the other as one, as if no one had noted which MDP a transition came from."""
+
+    parts: Replay
+
+    @property
+    def size(self) -> int:
+        """See `Log`."""
+        return int(self.parts.size.sum(dtype=np.int64))
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """See `Log`."""
+        return self.parts.logs[0].dims
+
+    def take(self, index: Int[np.ndarray, "*m"]) -> Transition:
+        """See `Log`."""
+        which, offset = self._part(index)
+        return self.parts.take_from(which, index - offset)
+
+    def starts(self, index: Int[np.ndarray, "*m"]) -> Int[np.ndarray, "*m"]:
+        """See `Log`."""
+        which, offset = self._part(index)
+        return self.parts.starts_of(which, index - offset) + offset
+
+    def visited(self) -> Iterator[Float[np.ndarray, "rows observation"]]:
+        """See `Log`."""
+        for log in self.parts.logs:
+            yield from log.visited()
+
+    def _part(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """In which part each transition lies, and how many transitions lie before that part."""
+        ends = np.cumsum(self.parts.size, dtype=np.int64)
+        which = np.searchsorted(ends, index, side="right")
+        return which, (ends - self.parts.size)[which]
 
 
 def pool(replay: Replay) -> Replay:
-    """K batches [K, ...] as one batch [1, ...], as if no one had noted which MDP a transition came from."""
-    used = [replay.rows[k, n - 1] + 2 for k, n in enumerate(replay.size)]  # observation rows without padding
-    row_offsets, offsets = np.cumsum([0, *used[:-1]]), np.cumsum([0, *replay.size[:-1]])
+    """K logs as a single one."""
+    return Replay((Joined(replay),))
 
-    def join(x: np.ndarray, lengths: Sequence[int] | np.ndarray, offset: np.ndarray | None = None) -> np.ndarray:
-        parts = [x[k, :n] if offset is None else x[k, :n] + offset[k] for k, n in enumerate(lengths)]
-        return np.concatenate(parts)[None].astype(x.dtype)
 
-    return Replay(
-        join(replay.observations, used),
-        join(replay.actions, replay.size),
-        join(replay.rewards, replay.size),
-        join(replay.terminations, replay.size),
-        join(replay.rows, replay.size, row_offsets),
-        join(replay.starts, replay.size, offsets),
-        replay.size.sum(keepdims=True).astype(np.int32),
-    )
+def minibatches(replay: Replay, index: Int[np.ndarray, "K steps n"]) -> Transition:
+    """For each of K logs its own transitions, [K, steps, n, ...]."""
+    return jax.tree.map(lambda *x: np.stack(x), *(log.take(i) for log, i in zip(replay.logs, index, strict=True)))

@@ -1,26 +1,30 @@
 """Phase 1: K learners trained in one compiled program, each from its own frozen batch; the last iterate is kept."""
 
 import functools
+import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from bmrl import parallel
-from bmrl.batch_rl.base import Algorithm
+from bmrl.batch_rl.base import Algorithm, unless_diverged
 from bmrl.batch_rl.bcq import BCQ
 from bmrl.batch_rl.cloning import Cloning
-from bmrl.batch_rl.replay import Replay
+from bmrl.batch_rl.replay import Log, Replay, minibatches
 from bmrl.batch_rl.sac import SAC
 from bmrl.batch_rl.td3_bc import TD3BC
-from bmrl.networks import Normaliser
+from bmrl.networks import Normaliser, normaliser_of
 from bmrl.runs.checkpoint import latest_checkpoint
 from bmrl.runs.metrics import Metrics
-from bmrl.runs.training import train
-from bmrl.types import Spec, Watch
+from bmrl.runs.training import CHUNK, ReadAhead, train
+from bmrl.types import Spec, Transition, Watch
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,20 @@ class TeachConfig:
 
 def spec_of(replay: Replay) -> Spec:
     """The sizes that the networks need, read off the data."""
-    return Spec(replay.observations.shape[-1], replay.actions.shape[-1])
+    return Spec(*replay.logs[0].dims)
 
 
 def teacher_template(algorithm: Algorithm, spec: Spec, learners: int) -> Any:
     """Shapes of K stacked learners, to load saved ones into."""
     one = functools.partial(algorithm.init, spec=spec, normaliser=Normaliser.identity(spec.observation_dim))
     return jax.eval_shape(jax.vmap(one), jnp.zeros((learners, 2), jnp.uint32))
+
+
+class Taught(NamedTuple):
+    """What phase 1 has so far."""
+
+    states: Any  # of K learners, [K, ...]
+    diverged: Int[Any, " K"]  # after how many updates a learner diverged, -1: it did not
 
 
 def teach(
@@ -51,66 +62,93 @@ def teach(
     stage: str,
     checkpoint_seconds: float,
     watch: Watch | None = None,
-) -> Any:
+) -> Taught:
     """Train one learner for each of the K batches of ``replay``; goes on from the newest checkpoint.
 
-    Returns the learners' states as numpy arrays [K, ...]. Every learner starts from the same weights, so that
-    their generators' latents start aligned: phase 2 averages over teachers, and unaligned ones would blur.
+    Returns numpy arrays. Every learner starts from the same weights, so that their generators' latents start aligned:
+    phase 2 averages over teachers, and unaligned ones would blur.
 
-    Raises BmrlError for a learner that diverges.
+    A learner that diverges (a loss or a number of its state is not finite) goes back to where it was at most ``CHUNK``
+    updates before and stays there; the others do not notice.
+
+    Raises BmrlError if every learner diverges.
     """
-    learners, spec = len(replay.size), spec_of(replay)
-    keys = parallel.learner_keys(seed, stage, learners)
-    init, program = _programs(config.algorithm, spec)
-    states, step = None, 0
-    if found := latest_checkpoint(checkpoints, teacher_template(config.algorithm, spec, learners)):
-        step, states, _ = found
+    learners, spec = len(replay), spec_of(replay)
+    keys = np.asarray(parallel.learner_keys(seed, stage, learners))
+    init, draw, program = _programs(config.algorithm, spec)
+    template = Taught(
+        teacher_template(config.algorithm, spec, learners), jax.ShapeDtypeStruct((learners,), np.dtype(np.int32))
+    )
+    if found := latest_checkpoint(checkpoints, template):
+        step, (states, diverged) = found
+        states = parallel.shard(states)
+    else:
+        normalisers = jax.tree.map(lambda *x: np.stack(x), *map(observation_normaliser, replay.logs))
+        first_key = jnp.asarray(parallel.learner_keys(seed, stage, 1)[0])
+        step, states = 0, init(parallel.shard(normalisers), first_key)
+        diverged = np.full(learners, -1, np.int32)
     metrics.truncate(stage, step)
+    sharded_keys = parallel.shard(keys)
 
-    data, keys = parallel.shard((replay, np.asarray(keys)))
-    states = (
-        init(data, jnp.asarray(parallel.learner_keys(seed, stage, 1)[0])) if states is None else parallel.shard(states)
-    )
+    drawn = ReadAhead(lambda step: minibatches(replay, np.asarray(draw(keys, replay.size, step))))
 
-    def advance(states: Any, step: int, steps: int) -> tuple[Any, dict[str, np.ndarray]]:
-        states, losses = program(states, data, keys, step, steps)
-        return states, parallel.unshard(losses, learners)
+    def advance(taught: Taught, step: int, steps: int) -> tuple[Taught, dict[str, np.ndarray]]:
+        batches, alive = parallel.shard((drawn.at(step), taught.diverged < 0))
+        states, losses = program(taught.states, alive, batches, sharded_keys, step, steps)
+        drawn.prepare(step + steps)
+        losses = parallel.unshard(losses, learners)
+        fails = (taught.diverged < 0) & ~np.logical_and.reduce([np.isfinite(x) for x in losses.values()])
+        for k in np.flatnonzero(fails):
+            _log.warning("%s: the learner of batch %d diverged; it stays as it was after %d updates", stage, k, step)
+        return Taught(states, np.where(fails, np.int32(step), taught.diverged)), losses
 
-    def snapshot(states: Any) -> Any:
-        return parallel.unshard(states, learners)
+    def snapshot(taught: Taught) -> Taught:
+        return taught._replace(states=parallel.unshard(taught.states, learners))
 
-    look = (lambda step, states: watch(step, snapshot(states))) if watch else None
-    states = train(
-        stage, config.updates, states, step, advance, snapshot, checkpoints, metrics, checkpoint_seconds, look
-    )
-    return snapshot(states)
+    look = (lambda step, taught: watch(step, snapshot(taught).states)) if watch else None
+    state = Taught(states, diverged)
+    state = train(stage, config.updates, state, step, advance, snapshot, checkpoints, metrics, checkpoint_seconds, look)
+    return snapshot(state)
 
 
 @functools.lru_cache(maxsize=8)
-def _programs(algorithm: Algorithm, spec: Spec) -> tuple[Any, Any]:
-    """The compiled programs of phase 1: start K learners, and train them for a number of steps."""
+def _programs(algorithm: Algorithm, spec: Spec) -> tuple[Any, Any, Any]:
+    """The compiled programs of phase 1: start K learners, draw minibatches for `CHUNK` steps, make at most as many."""
 
-    def init(replay: Replay, key: jax.Array) -> Any:
-        return algorithm.init(key, spec, batch_normaliser(replay))
+    def init(normaliser: Normaliser, key: jax.Array) -> Any:
+        return algorithm.init(key, spec, normaliser)
 
-    def train(state: Any, replay: Replay, key: jax.Array, start: jax.Array, steps: jax.Array) -> Any:
+    def keys_of(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        sample_key, update_key = jax.random.split(jax.random.fold_in(key, step))
+        return sample_key, update_key
+
+    def draw(key: jax.Array, size: jax.Array, start: jax.Array) -> jax.Array:
+        """For each step the transitions of its minibatch, uniformly with replacement: [CHUNK, n]."""
+
+        def one(step: jax.Array) -> jax.Array:
+            return jax.random.randint(keys_of(key, step)[0], (algorithm.batch_size,), 0, size)
+
+        return jax.vmap(one)(start + jnp.arange(CHUNK))
+
+    def train(
+        state: Any, alive: jax.Array, batches: Transition, key: jax.Array, start: jax.Array, steps: jax.Array
+    ) -> Any:
         def body(i: jax.Array, carry: Any) -> Any:
-            sample_key, update_key = jax.random.split(jax.random.fold_in(key, start + i))
-            return algorithm.update(carry[0], replay.sample(sample_key, algorithm.batch_size), update_key)
+            batch = jax.tree.map(lambda x: x[i], batches)
+            return algorithm.update(carry[0], batch, keys_of(key, start + i)[1])
 
         shapes = jax.eval_shape(lambda: body(jnp.int32(0), (state, None))[1])
         nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
-        return jax.lax.fori_loop(0, steps, body, (state, nothing))
+        new, losses = jax.lax.fori_loop(0, jnp.where(alive, steps, 0), body, (state, nothing))
+        return unless_diverged(new, state, losses)
 
-    return parallel.over_learners(init, replicated=1), parallel.over_learners(
-        train, replicated=2, donate=(0,), one_by_one=True
+    return (
+        parallel.over_learners(init, replicated=1),
+        jax.jit(jax.vmap(draw, in_axes=(0, 0, None))),
+        parallel.over_learners(train, replicated=2, donate=(0,), one_by_one=True),
     )
 
 
-def batch_normaliser(replay: Replay) -> Normaliser:
+def observation_normaliser(log: Log) -> Normaliser:
     """Observation statistics of one batch; a constant column keeps scale 1."""
-    last = replay.rows[replay.size - 1] + 1
-    mask = (jnp.arange(len(replay.observations)) <= last)[:, None] / (last + 1)
-    mean = (mask * replay.observations).sum(0)
-    scale = jnp.sqrt((mask * (replay.observations - mean) ** 2).sum(0))
-    return Normaliser(mean, jnp.where(scale > 1e-6, scale, 1.0))
+    return normaliser_of(log.visited)

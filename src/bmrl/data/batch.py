@@ -12,12 +12,14 @@ row t + e + 1.
 """
 
 import math
+import mmap
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,7 +60,6 @@ class Batch:
         truncations: [N] bool, the episode was cut: a time limit, or the end of the data.
         infos: {name: [N, ...] float32}.
         manifest: the MDP's parameters ``mdp``, ``family``, ``provenance``, ``counts``, ``files``.
-        rows: [N] int64, every transition's row in ``observations``; ``rows + 1`` is its next observation's.
         episode_starts: [E] int64, the first transition of every episode.
         episode_ends: [E] int64, one past the last transition of every episode.
     """
@@ -71,9 +72,12 @@ class Batch:
     truncations: NDArray[np.bool_]
     infos: dict[str, NDArray[np.float32]]
     manifest: dict[str, Any]
-    rows: NDArray[np.int64]
     episode_starts: NDArray[np.int64]
     episode_ends: NDArray[np.int64]
+
+    def rows(self, transitions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of their observations; the rows after these have their next observations."""
+        return transitions + np.searchsorted(self.episode_ends, transitions, side="right")
 
     @property
     def size(self) -> int:
@@ -181,18 +185,18 @@ def read_batch(path: str | os.PathLike[str], verify: bool = True) -> Batch:
         if field not in arrays:
             raise BmrlError(f"{path}: {field}.npy is missing; make the batch again with it")
     ends = _check(path, arrays)
+    for array in arrays.values():
+        if isinstance(array.base, np.memmap):  # training reads rows here and there: no pages around them are wanted
+            cast(mmap.mmap, array.base.base).madvise(mmap.MADV_RANDOM)
     counts = {"transitions": len(arrays["actions"]), "episodes": len(ends)}
     if manifest.get("counts") != counts:
         raise BmrlError(f"{path}: the arrays hold {counts}, the manifest says {manifest.get('counts')}")
-    starts = np.concatenate([[0], ends[:-1]])
-    episode = np.repeat(np.arange(len(ends)), ends - starts)
     return Batch(
         name=path.absolute().name,
         **{field: arrays.pop(field) for field in _FIELDS},
         infos={field.removeprefix("infos."): array for field, array in arrays.items()},
         manifest=manifest,
-        rows=np.arange(len(episode)) + episode,
-        episode_starts=starts,
+        episode_starts=np.concatenate([[0], ends[:-1]]),
         episode_ends=ends,
     )
 
@@ -204,22 +208,46 @@ def read_batches(directory: str | os.PathLike[str]) -> list[Batch]:
     and, naming two MDPs, where they differ in family or in dimensions.
     """
     root = locate(Path(directory))
-    found = {name for name in committed_names(root) if name.startswith("mdp-")}
-    names = [f"mdp-{number:03d}" for number in range(len(found))]
-    if not found:
-        raise BmrlError(f"{root} holds no batches: directories named mdp-000, mdp-001, ...")
-    if missing := sorted(set(names) - found):
-        raise BmrlError(f"{root} holds {max(found)} but not {missing[0]}; number the MDPs from mdp-000 on")
+    names = batch_names(root)
+    check_numbers(root, names)
     batches = [read_batch(root / name) for name in names]
-    for batch in batches[1:]:
-        for what, one, other in (
-            ("family", batches[0].manifest["family"], batch.manifest["family"]),
-            ("observation dimension", batches[0].observation_dim, batch.observation_dim),
-            ("action dimension", batches[0].action_dim, batch.action_dim),
-        ):
-            if one != other:
-                raise BmrlError(f"{root}: mdp-000 and {batch.name} differ in {what}: {one!r} and {other!r}")
+    if found := differences(root, {batch.name: traits(batch) for batch in batches}):
+        raise BmrlError(found[0])
     return batches
+
+
+def batch_names(root: Path) -> list[str]:
+    """The names mdp-... in a directory, by number. Raises ``BmrlError`` where there is none."""
+    names = [name for name in committed_names(root) if name.startswith("mdp-")]
+    if not names:
+        raise BmrlError(f"{root} holds no batches: directories named mdp-000, mdp-001, ...")
+    return sorted(names, key=lambda name: (len(name), name))
+
+
+def check_numbers(root: Path, names: Sequence[str]) -> None:
+    """Raises ``BmrlError``, naming the first that is missing, unless the names are mdp-000, mdp-001, ..."""
+    if missing := [name for name in map("mdp-{:03d}".format, range(len(names))) if name not in names]:
+        raise BmrlError(f"{root} holds {max(names)} but not {missing[0]}; number the MDPs from mdp-000 on")
+
+
+def traits(batch: Batch) -> dict[str, Any]:
+    """What has to be the same in all MDPs of one training."""
+    return {
+        "family": batch.manifest["family"],
+        "observation dimension": batch.observation_dim,
+        "action dimension": batch.action_dim,
+    }
+
+
+def differences(root: Path, mdps: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """In what MDPs differ from the first of them, a line each; ``mdps`` is {name: {what: value}}."""
+    (first, wanted), *others = mdps.items()
+    return [
+        f"{root}: {first} and {name} differ in {what}: {wanted[what]!r} and {value!r}"
+        for name, found in others
+        for what, value in found.items()
+        if value != wanted[what]
+    ]
 
 
 def _numbers(where: Path, field: str, values: ArrayLike) -> Array:
@@ -254,7 +282,11 @@ def _check(where: Path, arrays: Mapping[str, Array]) -> NDArray[np.int64]:
     for field, array in arrays.items():
         _check_values(where, field, array)
     size = len(arrays["actions"])
-    ends = np.flatnonzero(arrays["terminations"].astype(bool) | arrays["truncations"].astype(bool)) + 1
+    found = []
+    for start in range(0, size, _CHUNK_BYTES):
+        ended, cut = (arrays[field][start : start + _CHUNK_BYTES].astype(bool) for field in _FLAGS)
+        found.append(start + 1 + np.flatnonzero(ended | cut))
+    ends = np.concatenate(found)
     if len(ends) == 0 or ends[-1] != size:
         raise BmrlError(
             f"{where}: the last transition (row {size - 1}) ends no episode; if the data was cut there, set "
@@ -316,7 +348,10 @@ def _chunks(array: Array) -> Iterator[tuple[int, Array]]:
 
 def _check_manifest(directory: Path, manifest: dict[str, Any]) -> None:
     def is_mdp(value: Any) -> bool:
-        return isinstance(value, dict) and all(type(number) in (int, float) for number in value.values())
+        return isinstance(value, dict) and all(map(is_number, value.values()))
+
+    def is_number(value: Any) -> bool:
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max  # JSON's integers have no bound
 
     kinds: dict[str, Callable[[Any], bool]] = {
         "family": lambda value: value is None or isinstance(value, str),

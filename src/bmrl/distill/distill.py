@@ -1,6 +1,7 @@
 """Phase 2 (Algorithm 1): joint, end-to-end distillation of K learners into one identity-conditioned student."""
 
 import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,23 +13,25 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from bmrl import parallel
-from bmrl.batch_rl.base import Algorithm, Targets, polyak
+from bmrl.batch_rl.base import Algorithm, Targets, polyak, unless_diverged
 from bmrl.batch_rl.bcq import clipped_latents, critic_target
-from bmrl.batch_rl.replay import Replay
+from bmrl.batch_rl.replay import ROWS, Log, Replay, gone_through
 from bmrl.batch_rl.teach import spec_of
-from bmrl.distill.contexts import ContextConfig, ContextIndex, draw_context
+from bmrl.distill.contexts import ContextConfig, ContextDraw, draw_contexts, read_contexts
 from bmrl.distill.reward_model import RewardModel, RewardModelConfig, fit_reward_model
 from bmrl.distill.student import Statistics, Student, StudentConfig
 from bmrl.errors import BmrlError
-from bmrl.networks import Normaliser
+from bmrl.networks import Normaliser, normaliser_of
 from bmrl.networks.set_encoder import context_inputs
 from bmrl.runs.checkpoint import latest_checkpoint
 from bmrl.runs.metrics import Metrics
-from bmrl.runs.training import train
+from bmrl.runs.storage import ScratchArray
+from bmrl.runs.training import CHUNK, ReadAhead, train
 from bmrl.types import ABLATION, Transition, Watch
 
 MAX_LOSS_RATIO = 1000.0  # bound on how far a term is scaled up to Q_S's
 AVERAGE_RATE = 0.01  # of the running means of the losses, by which they are scaled
+TARGET_ROWS = 1000  # transitions of a batch that are put to its learner at once
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,12 @@ class DistillConfig:
 class Minibatch(NamedTuple):
     """One minibatch: c contexts of up to n transitions, each with q transitions to distil."""
 
-    mdp: Int[Array, " c"]  # whose learner is distilled
+    mdp: Int[Any, " c"]  # whose learner is distilled
     context: Transition  # [c, n, ...]
-    mask: Bool[Array, "c n"]
+    source: Int[Any, " c"]  # the batch that it comes from
+    mask: Bool[Any, "c n"]
     queries: Transition  # [c, q, ...]
+    query_source: Int[Any, "c q"]
     targets: Targets  # [c, q, ...]
     weights: Float[Array, "c q"]  # 0 where the transition is in its own context, else 1
 
@@ -93,60 +98,76 @@ class DistillState(NamedTuple):
 # ---------------------------------------------------------------------- what is distilled
 
 
-def teacher_targets(algorithm: Algorithm, states: Any, replay: Replay, seed: int, everywhere: bool = False) -> Targets:
+def teacher_targets(
+    algorithm: Algorithm, states: Any, replay: Replay, seed: int, directory: Path, everywhere: bool = False
+) -> Targets:
     """Every learner's targets on its own batch, [K, n, ...], or ``everywhere``: on every batch, [K, K, n, ...].
 
-    The networks are frozen, so once per transition is enough.
+    The networks are frozen, so once per transition is enough. They lie in files without a name in ``directory``, for
+    they are as large as the batches.
+
+    Raises BmrlError where the disk is full.
     """
+    learners, rows = len(replay), np.arange(TARGET_ROWS)
+    states, keys = parallel.shard((states, np.asarray(parallel.learner_keys(seed, "targets", learners))))
 
-    def targets(state: Any, replay: Replay, key: Array) -> Targets:
-        chunk = 1000
-        count = -(-len(replay.rewards) // chunk)
-        index = jnp.arange(count * chunk).reshape(count, chunk)
-        index = jnp.minimum(index, len(replay.rewards) - 1)
+    def targets(state: Any, key: Array, observations: Array, actions: Array, chunk: Array) -> Targets:
+        return algorithm.targets(state, observations, actions, jax.random.fold_in(key, chunk))
 
-        def one(args: tuple[Array, Array]) -> Targets:
-            rows, i = args
-            batch = replay.take(rows)
-            return algorithm.targets(state, batch.observations, batch.actions, jax.random.fold_in(key, i))
+    program = parallel.over_learners(targets, replicated=1)
 
-        chunks = jax.lax.map(one, (index, jnp.arange(count)))
-        return jax.tree.map(lambda x: x.reshape(count * chunk, *x.shape[2:])[: len(replay.rewards)], chunks)
+    def of_chunk(logs: Sequence[Log], chunk: int) -> Targets:
+        """What every learner says of a log's transitions, the same number of each; the last ones are repeated."""
+        start = chunk * TARGET_ROWS
+        taken = [log.take(np.minimum(start + rows, log.size - 1)) for log in logs]
+        inputs = parallel.shard((np.stack([t.observations for t in taken]), np.stack([t.actions for t in taken])))
+        return parallel.unshard(program(states, keys, *inputs, chunk), learners)
 
-    learners = len(replay.size)
-    keys = np.asarray(parallel.learner_keys(seed, "targets", learners))
-    if not everywhere:
-        return parallel.unshard(parallel.over_learners(targets)(*parallel.shard((states, replay, keys))), learners)
+    def write(found: Targets, k: int, where: tuple[int, ...], log: Log, chunk: int) -> None:
+        start = chunk * TARGET_ROWS
+        for out, x in zip(jax.tree.leaves(files), jax.tree.leaves(found), strict=True):
+            out.write((*where, start), x[k, : max(0, log.size - start)])
 
-    def on_all(state: Any, key: Array, replay: Replay) -> Targets:
-        return jax.lax.map(lambda one: targets(state, one, key), replay)
-
-    program = parallel.over_learners(on_all, replicated=1)
-    return parallel.unshard(program(*parallel.shard((states, keys)), replay), learners)
+    shape = (learners,) * (2 if everywhere else 1) + (int(replay.size.max()),)
+    first = of_chunk(replay.logs, 0)
+    files = jax.tree.map(lambda x: ScratchArray(directory, (*shape, *x.shape[2:]), x.dtype), first)
+    if everywhere:
+        for j, log in enumerate(replay.logs):
+            for chunk in range(-(-log.size // TARGET_ROWS)):
+                found = of_chunk([log] * learners, chunk)
+                for k in range(learners):
+                    write(found, k, (k, j), log, chunk)
+    else:
+        for chunk in range(-(-shape[-1] // TARGET_ROWS)):
+            found = of_chunk(replay.logs, chunk)
+            for k, log in enumerate(replay.logs):
+                write(found, k, (k,), log, chunk)
+    return jax.tree.map(ScratchArray.read, files)
 
 
 def train_statistics(replay: Replay, targets: Targets) -> Statistics:
     """Means and scales over the train batches, each MDP with the same weight."""
     own = targets.values if targets.values.ndim == 2 else [x[k] for k, x in enumerate(targets.values)]
-    values = _over_mdps([x[:n, None] for x, n in zip(own, replay.size, strict=True)])
-    return Statistics(*data_statistics(replay), values)
+
+    def values(k: int) -> Iterator[np.ndarray]:
+        n = replay.size[k]
+        return (own[k][start : min(start + ROWS, n), None] for start in range(0, n, ROWS))
+
+    return Statistics(
+        *data_statistics(replay), normaliser_of(*(functools.partial(values, k) for k in range(len(replay))))
+    )
 
 
 def data_statistics(replay: Replay) -> tuple[Normaliser, Normaliser, Normaliser]:
     """Those that need no learner: of observations, of f's inputs [s, a, r, s' - s], and of rewards."""
-    transitions = [jax.tree.map(lambda x, k=k: x[k], replay).take(np.arange(n)) for k, n in enumerate(replay.size)]
-    return (
-        _over_mdps([t.observations for t in transitions]),
-        _over_mdps([np.asarray(context_inputs(t)) for t in transitions]),
-        _over_mdps([t.rewards[:, None] for t in transitions]),
-    )
 
+    def of(read: Callable[[Transition], Any]) -> Normaliser:
+        def rows(log: Log) -> Iterator[np.ndarray]:
+            return (np.asarray(read(transitions)) for transitions in gone_through(log))
 
-def _over_mdps(rows: list[Any]) -> Normaliser:
-    mean = np.mean([x.mean(0, dtype=np.float64) for x in rows], axis=0)
-    variance = np.mean([((x - mean) ** 2).mean(0, dtype=np.float64) for x in rows], axis=0)
-    scale = np.sqrt(variance)
-    return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(np.where(scale > 1e-6, scale, 1.0), jnp.float32))
+        return normaliser_of(*(functools.partial(rows, log) for log in replay.logs))
+
+    return of(lambda t: t.observations), of(context_inputs), of(lambda t: t.rewards[:, None])
 
 
 # ---------------------------------------------------------------------- losses (section 4.1, Algorithm 1 line 12)
@@ -234,45 +255,55 @@ def td_values(target: Student, batch: Minibatch, key: Array, config: TDConfig) -
 # ---------------------------------------------------------------------- training
 
 
-def draw_minibatch(
-    key: Array, replay: Replay, targets: Targets, reward_model: RewardModel | None, config: DistillConfig
-) -> Minibatch:
-    """Contexts and the transitions to distil, each pair for the same MDP."""
-    mdp_key, context_key, source_key, query_key = jax.random.split(key, 4)
-    mdp = jax.random.randint(mdp_key, (config.contexts,), 0, len(replay.size))
-    context, where = draw_contexts(context_key, replay, mdp, config.context, reward_model)
+class MinibatchDraw(NamedTuple):
+    """What is random of a minibatch."""
 
-    query_mdp = jnp.broadcast_to(mdp[:, None], (config.contexts, config.queries))
-    source = query_mdp
+    mdp: Int[Any, " c"]
+    context: ContextDraw
+    source: Int[Any, "c q"]  # of the transitions to distil
+    position: Int[Any, "c q"]
+
+
+def draw_minibatch(key: Array, sizes: Int[Array, " K"], config: DistillConfig) -> MinibatchDraw:
+    """Contexts and the transitions to distil, each pair for the same MDP, out of K batches of the given sizes."""
+    mdp_key, context_key, source_key, query_key = jax.random.split(key, 4)
+    mdp = jax.random.randint(mdp_key, (config.contexts,), 0, len(sizes))
+    source = jnp.broadcast_to(mdp[:, None], (config.contexts, config.queries))
     if config.queries_everywhere:
-        source = jax.random.randint(source_key, query_mdp.shape, 0, len(replay.size))
-    index = jax.random.randint(query_key, query_mdp.shape, 0, replay.size[source])
-    queries = replay.take_from(source, index)
-    if reward_model is not None and config.queries_everywhere:
-        queries = reward_model.relabel(queries, source, query_mdp)
-    same = (index[:, :, None] == where.position[:, None]) & where.mask[:, None]
-    same &= source[:, :, None] == where.source[:, None, None]
-    asked = (query_mdp, source, index) if config.queries_everywhere else (query_mdp, index)
+        source = jax.random.randint(source_key, source.shape, 0, len(sizes))
+    position = jax.random.randint(query_key, source.shape, 0, sizes[source])
+    return MinibatchDraw(mdp, draw_contexts(context_key, sizes, mdp, config.context), source, position)
+
+
+def read_minibatch(draw: MinibatchDraw, replay: Replay, targets: Targets, config: DistillConfig) -> Minibatch:
+    """The minibatches [*n, ...] that were drawn, as numpy arrays, with transitions as they were logged."""
+    context, where = read_contexts(draw.context, replay)
+    same = (draw.position[..., None] == where.position[..., None, :]) & where.mask[..., None, :]
+    same &= draw.source[..., None] == where.source[..., None, None]
+    mdp = np.broadcast_to(draw.mdp[..., None], draw.position.shape)
+    asked = (mdp, draw.source, draw.position) if config.queries_everywhere else (mdp, draw.position)
     chosen = jax.tree.map(lambda x: x[asked], targets)
     if config.queries_everywhere:
         # Where nothing is known, Q_S is to be the mean of all learners' values. It is at hand; learned from drawn
         # learners it would carry their spread as noise, far larger than what one first action gains over another.
-        blank = ~where.mask.any(-1, keepdims=True)
-        chosen = chosen._replace(values=jnp.where(blank, targets.values[:, source, index].mean(0), chosen.values))
-    return Minibatch(mdp, context, where.mask, queries, chosen, 1.0 - same.any(-1))
+        blank = ~where.mask.any(-1)
+        chosen.values[blank] = targets.values[:, draw.source[blank], draw.position[blank]].mean(0)
+    weights = np.float32(1.0) - same.any(-1)
+    queries = replay.take_from(draw.source, draw.position)
+    return Minibatch(draw.mdp, context, where.source, where.mask, queries, draw.source, chosen, weights)
 
 
-def draw_contexts(
-    key: Array, replay: Replay, mdp: Int[Array, " c"], config: ContextConfig, reward_model: RewardModel | None
-) -> tuple[Transition, ContextIndex]:
-    """A context [c, n, ...] for each of the MDPs, relabelled if there is a reward model, and where it comes from."""
-    draw = jax.vmap(lambda k, j: draw_context(k, replay, j, config))
-    where: ContextIndex = draw(jax.random.split(key, len(mdp)), mdp)
-    source = jnp.broadcast_to(where.source[:, None], where.position.shape)
-    context = replay.take_from(source, where.position)
-    if reward_model is not None:
-        context = reward_model.relabel(context, source, jnp.broadcast_to(mdp[:, None], source.shape))
-    return context, where
+def relabelled(batch: Minibatch, reward_model: RewardModel | None, config: DistillConfig) -> Minibatch:
+    """The minibatch with every transition as the MDP that it stands for would have given it."""
+    if reward_model is None:
+        return batch
+
+    def relabel(transitions: Transition, source: Array) -> Transition:
+        mdp = jnp.broadcast_to(batch.mdp[:, None], transitions.rewards.shape)
+        return reward_model.relabel(transitions, jnp.broadcast_to(source, mdp.shape), mdp)
+
+    batch = batch._replace(context=relabel(batch.context, batch.source[:, None]))
+    return batch._replace(queries=relabel(batch.queries, batch.query_source)) if config.queries_everywhere else batch
 
 
 def distill(
@@ -293,7 +324,6 @@ def distill(
     if config.td and targets.candidates is None:
         raise BmrlError(f"{stage}: TD targets need learners that propose actions (BCQ)")
     statistics = train_statistics(replay, targets)
-    replay, targets = jax.tree.map(jnp.asarray, (replay, targets))
     key = parallel.learner_keys(seed, stage, 1)[0]
     reward_key, init_key, train_key = jax.random.split(key, 3)
     reward_model = None
@@ -302,17 +332,23 @@ def distill(
         reward_model, loss = fit_reward_model(
             replay, statistics.context, spec_of(replay), config.reward_model, reward_key
         )
-        metrics.log("reward-model", config.reward_model.updates, {"reward_loss": float(loss)})
+        metrics.log("reward-model", config.reward_model.updates, {"reward_loss": loss})
 
     state, step = initial_state(init_key, replay, targets, statistics, max_correction, config), 0
     if found := latest_checkpoint(checkpoints, state):
-        step, state, _ = found
+        step, state = found
         state = jax.tree.map(jnp.asarray, state)
     metrics.truncate(stage, step)
-    program = _train_program(config)
+    draw, program = _programs(config)
+
+    def read(step: int) -> Minibatch:
+        return read_minibatch(jax.tree.map(np.asarray, draw(train_key, replay.size, step)), replay, targets, config)
+
+    drawn = ReadAhead(read)
 
     def advance(state: DistillState, step: int, steps: int) -> tuple[DistillState, dict[str, np.ndarray]]:
-        state, terms = program(state, replay, targets, reward_model, train_key, step, steps)
+        state, terms = program(state, drawn.at(step), reward_model, train_key, step, steps)
+        drawn.prepare(step + steps)
         return state, {name: np.asarray(x) for name, x in terms.items()}
 
     def snapshot(state: DistillState) -> DistillState:
@@ -333,7 +369,7 @@ def initial_state(
         spec_of(replay),
         statistics,
         config.student,
-        mdps=len(replay.size),
+        mdps=len(replay),
         latent_dim=latent_dim,
         max_correction=max_correction,
         predict_next=config.predict_next,
@@ -354,17 +390,18 @@ def _optimiser(config: DistillConfig) -> optax.GradientTransformation:
 
 
 @functools.lru_cache(maxsize=8)
-def _train_program(config: DistillConfig) -> Any:
+def _programs(config: DistillConfig) -> tuple[Any, Any]:
+    """The compiled programs of phase 2: draw the minibatches of `CHUNK` steps; train for at most as many."""
     optimiser = _optimiser(config)
 
     def one(
-        state: DistillState, replay: Replay, targets: Targets, reward_model: RewardModel | None, key: Array, step: Array
+        state: DistillState, batch: Minibatch, reward_model: RewardModel | None, key: Array, step: Array
     ) -> tuple[DistillState, dict[str, Array]]:
-        key = jax.random.fold_in(key, step)
-        batch = draw_minibatch(key, replay, targets, reward_model, config)
+        batch = relabelled(batch, reward_model, config)
         if config.td:
             assert state.target is not None
-            values = td_values(state.target, batch, jax.random.fold_in(key, 4), config.td)  # 0 ... 3: the draws
+            td_key = jax.random.fold_in(jax.random.fold_in(key, step), 4)  # 0 ... 3: the draws
+            values = td_values(state.target, batch, td_key, config.td)
             batch = batch._replace(targets=batch.targets._replace(values=values))
         loss = jax.grad(scaled_loss, has_aux=True)
         grad, (terms, averages) = loss(state.student, batch, state.averages, step, config.parts)
@@ -374,10 +411,14 @@ def _train_program(config: DistillConfig) -> Any:
         return DistillState(student, optimiser_state, averages, target), terms
 
     @jax.jit
+    def draw(key: Array, sizes: Int[Array, " K"], start: Int[Array, ""]) -> MinibatchDraw:
+        steps = start + jnp.arange(CHUNK)
+        return jax.vmap(lambda step: draw_minibatch(jax.random.fold_in(key, step), sizes, config))(steps)
+
+    @jax.jit
     def train(
         state: DistillState,
-        replay: Replay,
-        targets: Targets,
+        batches: Minibatch,
         reward_model: RewardModel | None,
         key: Array,
         start: Int[Array, ""],
@@ -385,10 +426,12 @@ def _train_program(config: DistillConfig) -> Any:
     ) -> tuple[DistillState, dict[str, Array]]:
         def body(i: Array, carry: Any) -> Any:
             state, total = carry
-            state, terms = one(state, replay, targets, reward_model, key, start + i)
+            batch = jax.tree.map(lambda x: x[i], batches)
+            state, terms = one(state, batch, reward_model, key, start + i)
             return state, {name: total[name] + x / steps for name, x in terms.items()}
 
         zeros = {name: jnp.zeros(()) for name in state.averages}
-        return jax.lax.fori_loop(0, steps, body, (state, zeros))
+        new, terms = jax.lax.fori_loop(0, steps, body, (state, zeros))
+        return unless_diverged(new, state, terms)
 
-    return train
+    return draw, train

@@ -7,12 +7,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
 from bmrl.batch_rl.replay import Replay
 from bmrl.networks import MLP, Normaliser
 from bmrl.networks.set_encoder import context_inputs
+from bmrl.runs.training import CHUNK
 from bmrl.types import Spec, Transition
 
 
@@ -79,30 +81,40 @@ def reward_loss_fn(model: RewardModel, batch: Transition, mdp: Int[Array, " n"])
 
 def fit_reward_model(
     replay: Replay, inputs: Normaliser, spec: Spec, config: RewardModelConfig, key: Array
-) -> tuple[RewardModel, Float[Array, ""]]:
-    """Train the model on K batches [K, ...], each MDP with the same weight; with it, its mean loss at the end."""
+) -> tuple[RewardModel, float]:
+    """Train the model on K batches, each MDP with the same weight; with it, its mean loss at the end."""
     init_key, train_key = jax.random.split(key)
-    model = RewardModel(init_key, spec, inputs, len(replay.size), config)
-    return _fit_program(config)(model, replay, train_key)
+    draw, optimiser, train = _fit_programs(config)
+    model = RewardModel(init_key, spec, inputs, len(replay), config)
+    state, losses = (model, optimiser.init(model)), []
+    for step in range(0, config.updates, CHUNK):
+        mdp, index = jax.tree.map(np.asarray, draw(train_key, replay.size, step))
+        state, loss = train(state, replay.take_from(mdp, index), mdp, min(CHUNK, config.updates - step))
+        losses.append(loss)  # not looked at, so that the next minibatches are read while these are computed
+    return state[0], float(jnp.concatenate(losses)[: config.updates][-100:].mean())
 
 
 @functools.lru_cache(maxsize=4)
-def _fit_program(config: RewardModelConfig) -> Any:
+def _fit_programs(config: RewardModelConfig) -> tuple[Any, optax.GradientTransformation, Any]:
+    """Draw the minibatches of `CHUNK` updates; the optimiser; make at most as many updates."""
     adam = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.updates))
 
-    def step(carry: Any, i: jax.Array, replay: Replay, key: jax.Array) -> Any:
-        model, optimiser = carry
-        mdp_key, index_key = jax.random.split(jax.random.fold_in(key, i))
-        mdp = jax.random.randint(mdp_key, (config.batch_size,), 0, len(replay.size))
-        index = jax.random.randint(index_key, mdp.shape, 0, replay.size[mdp])
-        loss, grad = jax.value_and_grad(reward_loss_fn)(model, replay.take_from(mdp, index), mdp)
-        updates, optimiser = adam.update(grad, optimiser)
-        return (optax.apply_updates(model, updates), optimiser), loss
+    def draw(key: Array, sizes: Array, step: Array) -> tuple[Array, Array]:
+        mdp_key, index_key = jax.random.split(jax.random.fold_in(key, step))
+        mdp = jax.random.randint(mdp_key, (config.batch_size,), 0, len(sizes))
+        return mdp, jax.random.randint(index_key, mdp.shape, 0, sizes[mdp])
 
-    @jax.jit
-    def fit(model: RewardModel, replay: Replay, key: jax.Array) -> Any:
-        steps = jnp.arange(config.updates)
-        (model, _), losses = jax.lax.scan(lambda c, i: step(c, i, replay, key), (model, adam.init(model)), steps)
-        return model, losses[-100:].mean()
+    def train(state: Any, batches: Transition, mdp: Array, steps: Array) -> tuple[Any, Array]:
+        def body(i: Array, carry: Any) -> Any:
+            (model, optimiser), losses = carry
+            batch = jax.tree.map(lambda x: x[i], batches)
+            loss, grad = jax.value_and_grad(reward_loss_fn)(model, batch, mdp[i])
+            updates, optimiser = adam.update(grad, optimiser)
+            return (optax.apply_updates(model, updates), optimiser), losses.at[i].set(loss)
 
-    return fit
+        return jax.lax.fori_loop(0, steps, body, (state, jnp.zeros(CHUNK)))
+
+    def draws(key: Array, sizes: Array, start: Array) -> tuple[Array, Array]:
+        return jax.vmap(lambda step: draw(key, sizes, step))(start + jnp.arange(CHUNK))
+
+    return jax.jit(draws), adam, jax.jit(train)

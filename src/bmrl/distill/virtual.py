@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.sparse.csgraph import minimum_spanning_tree
 
 from bmrl import parallel
-from bmrl.batch_rl.replay import Replay, concatenate, pool, select
+from bmrl.batch_rl.replay import Episodes, Joined, Replay, select
 from bmrl.batch_rl.teach import spec_of
 from bmrl.distill.distill import data_statistics
 from bmrl.distill.reward_model import RewardModel, RewardModelConfig, fit_reward_model
@@ -24,7 +24,7 @@ SAMPLE = 256  # transitions of each MDP by which two MDPs are compared
 
 
 def virtual_replay(replay: Replay, count: int, config: RewardModelConfig, seed: int) -> Replay:
-    """Logs [count, ...] of MDPs between those of ``replay`` [K, ...], which must differ in their rewards alone.
+    """Logs of ``count`` MDPs between those of ``replay``, which must differ in their rewards alone.
 
     A virtual MDP lies on the way from one train MDP to another (see `between`): the reward model is told an embedding
     between theirs. Its log is made of whole episodes of these two, more of the nearer one's, paid as it would pay.
@@ -33,19 +33,18 @@ def virtual_replay(replay: Replay, count: int, config: RewardModelConfig, seed: 
     """
     if config.next_observations:
         raise BmrlError("virtual MDPs have the transitions of those between which they lie: next_observations is True")
-    if len(replay.size) < 2:
+    if len(replay) < 2:
         raise BmrlError("virtual MDPs lie between train MDPs: at least two are needed")
-    context, key = data_statistics(replay)[1], parallel.learner_keys(seed, "virtual", 1)[0]
-    model, _ = fit_reward_model(jax.tree.map(jnp.asarray, replay), context, spec_of(replay), config, key)
-    return concatenate([_log(replay, model, *place) for place in between(distances(replay, model), count)])
+    inputs, key = data_statistics(replay)[1], parallel.learner_keys(seed, "virtual", 1)[0]
+    model, _ = fit_reward_model(replay, inputs, spec_of(replay), config, key)
+    return Replay(tuple(_log(replay, model, *place) for place in between(distances(replay, model), count)))
 
 
 def distances(replay: Replay, model: RewardModel) -> Float[np.ndarray, "mdps mdps"]:
     """How differently two MDPs pay: the root mean square over transitions evenly spread over all logs."""
-    logs = [Replay(*(x[k] for x in replay)) for k in range(len(replay.size))]
-    samples = [log.take(np.linspace(0, log.size - 1, SAMPLE).astype(int)) for log in logs]
+    samples = [log.take(np.linspace(0, log.size - 1, SAMPLE).astype(int)) for log in replay.logs]
     known, _ = model.split(jax.tree.map(lambda *x: jnp.concatenate(x), *samples))
-    paid = np.stack([model(known, jnp.full(len(known), k))[:, 0] for k in range(len(logs))])
+    paid = np.stack([model(known, jnp.full(len(known), k))[:, 0] for k in range(len(replay))])
     return np.sqrt(np.square(paid[:, None] - paid[None]).mean(-1))
 
 
@@ -62,22 +61,24 @@ def between(distances: Float[np.ndarray, "mdps mdps"], count: int) -> list[tuple
     return [(i, j, part / parts) for i, j, parts in edges for part in range(1, parts)]
 
 
-def _log(replay: Replay, model: RewardModel, one: int, other: int, share: float) -> Replay:
-    """The log [1, ...] of the MDP that lies ``share`` of the way from train MDP ``one`` to ``other``."""
-    parts = [
-        select(Replay(*(x[k : k + 1] for x in replay)), functools.partial(_evenly, share=amount))
-        for k, amount in ((one, 1 - share), (other, share))
-    ]
-    log = pool(concatenate(parts))
-    source = np.repeat([one, other], [part.size[0] for part in parts])
+def _log(replay: Replay, model: RewardModel, one: int, other: int, share: float) -> Episodes:
+    """The log of the MDP that lies ``share`` of the way from train MDP ``one`` to ``other``."""
+    parts = Replay(
+        tuple(
+            select(replay.logs[k], functools.partial(_evenly, share=amount))
+            for k, amount in ((one, 1 - share), (other, share))
+        )
+    )
+    log = select(Joined(parts), np.arange)
+    source = np.repeat([one, other], parts.size)
     train = model.embeddings
     embedding = (1 - share) * train[one] + share * train[other]
     model = eqx.tree_at(lambda m: m.embeddings, model, jnp.concatenate([train, embedding[None]]))
-    transitions = Replay(*(x[0] for x in log)).take(np.arange(len(source)))
+    transitions = log.take(np.arange(len(source)))
     paid = eqx.filter_jit(RewardModel.relabel)(
         model, transitions, jnp.asarray(source), jnp.full(len(source), len(train))
     )
-    return log._replace(rewards=np.asarray(paid.rewards)[None])
+    return log._replace(rewards=np.asarray(paid.rewards))
 
 
 def _evenly(episodes: int, share: float) -> np.ndarray:

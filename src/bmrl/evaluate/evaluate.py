@@ -53,9 +53,9 @@ def _evidence_of_logs(student: Student, path: Path, mdps: Sequence[Parameters], 
             fitting = fitting or [b for b in batches if len(batches) == 1 and b.manifest["mdp"] is None]
             if not fitting:
                 raise BmrlError(f"--context {path}: no batch of the MDP {mdp}")
-            replay = jax.tree.map(lambda x: x[0], stack(fitting[:1]))
-            index = np.linspace(0, replay.size - 1, min(size, int(replay.size))).astype(int)
-            known[key] = student.encoder.observe(replay.take(index)).sum(0), len(index)
+            log = stack(fitting[:1]).logs[0]
+            index = np.linspace(0, log.size - 1, min(size, log.size)).astype(int)
+            known[key] = student.encoder.observe(log.take(index)).sum(0), len(index)
     found = [known[tuple(sorted(mdp.items()))] for mdp in mdps]
     return Evidence(jnp.stack([total for total, _ in found]), jnp.array([float(n) for _, n in found]))
 

@@ -1,8 +1,11 @@
 """Input statistics, kept inside the networks so that training and testing cannot diverge."""
 
+from collections.abc import Callable, Iterable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -24,3 +27,19 @@ class Normaliser(eqx.Module):
     def identity(cls, size: int) -> "Normaliser":
         """The normaliser that changes nothing, for learners that start before there is data."""
         return cls(jnp.zeros(size), jnp.ones(size))
+
+
+def normaliser_of(*groups: Callable[[], Iterable[Float[np.ndarray, "n d"]]]) -> Normaliser:
+    """The mean and the standard deviation of rows, each group of which has the same weight.
+
+    A group gives its rows some at a time, as often as it is called. A constant column keeps scale 1.
+    """
+    mean = np.mean([_mean(group()) for group in groups], axis=0)
+    variance = np.mean([_mean((rows - mean) ** 2 for rows in group()) for group in groups], axis=0)
+    scale = np.sqrt(variance)
+    return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(np.where(scale > 1e-6, scale, 1.0), jnp.float32))
+
+
+def _mean(chunks: Iterable[Float[np.ndarray, "n d"]]) -> Float[np.ndarray, " d"]:
+    sums = [(rows.sum(0, dtype=np.float64), len(rows)) for rows in chunks]
+    return np.sum([total for total, _ in sums], axis=0) / sum(count for _, count in sums)

@@ -40,7 +40,7 @@ from bmrl.networks import Normaliser
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.runs.checkpoint import load_tree, save_tree
 from bmrl.runs.metrics import read_metrics
-from bmrl.runs.storage import commit_directory, is_committed, verify_directory
+from bmrl.runs.storage import commit_directory, is_committed, require_format, verify_directory
 from bmrl.types import Watch
 
 POINTS = 20  # of a curve
@@ -112,7 +112,9 @@ def learn_contextual(run: pipeline.Run, config: ContextualSAC, variant: str) -> 
             state = train_contextual_sac(replay, config, experiment.seed, checkpoints, run.metrics, stage, seconds)
             manifest = {"format": "bmrl-contextual", "version": 1, "config": to_json(config)}
             commit_directory(path, lambda directory: save_tree(directory, state), manifest)
-    pipeline.check_config(path, verify_directory(path)["config"], to_json(config))
+    manifest = verify_directory(path)
+    require_format(path, manifest, "bmrl-contextual", 1)
+    pipeline.check_config(path, manifest.get("config"), to_json(config))
     spec = spec_of(replay)
     blank = (Normaliser.identity(n) for n in (spec.observation_dim, 2 * spec.observation_dim + spec.action_dim + 1))
     template = jax.eval_shape(lambda: config.init(jax.random.PRNGKey(0), spec, *blank))

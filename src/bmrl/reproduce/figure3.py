@@ -81,7 +81,7 @@ def agents(run: pipeline.Run, mdps: Sequence[Parameters]) -> dict[tuple[str, str
     slots = [mdp for mdp in mdps for _ in range(episodes)]
     student, config = pipeline.load_student(run.directory / "students" / "default")
     found["oracle", ""] = oracle_agent(student, config.context, family, family.train_mdps(), slots)
-    algorithm, states = pipeline.load_learners(run.directory / "cloning")
+    algorithm, states, _ = pipeline.load_learners(run.directory / "cloning")
     found["behaviour cloning", ""] = learner_agent(algorithm, states, np.zeros(len(mdps), int), episodes)
     found["standing still", ""] = FixedAgent(family.action_dim, uniform=False)
     found["uniform actions", ""] = FixedAgent(family.action_dim, uniform=True)

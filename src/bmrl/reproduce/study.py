@@ -2,8 +2,6 @@
 
 import fnmatch
 import logging
-import os
-import platform
 import re
 import shlex
 import sys
@@ -22,6 +20,7 @@ from bmrl.config import difference
 from bmrl.errors import BmrlError
 from bmrl.experiments.experiment import Scale
 from bmrl.runs.lock import lock_directory
+from bmrl.runs.machine import machine
 from bmrl.runs.storage import read_json, write_file, write_json
 
 PACKAGES = ("bmrl", "jax", "numpy", "mujoco", "gymnasium")  # whose versions are told with every unit
@@ -91,12 +90,17 @@ def _write_page(study: Study, ledger: "Ledger", out: Path) -> None:
 
 
 class Ledger:
-    """results.json: for every unit its configuration, its rows, and where and how fast they were made."""
+    """results.json: for every unit its configuration, its rows, and where and how fast they were made.
+
+    Raises BmrlError where the file is something else.
+    """
 
     def __init__(self, path: Path, name: str, scale: Scale):
         self.path = path
         head = {"study": name, "scale": scale}
         self._data: dict[str, Any] = read_json(path) if path.exists() else {**head, "units": {}}
+        if not _is_ledger(self._data):
+            raise BmrlError(f"{path} is no study's results: restore it from a copy, or choose another --out")
         if lines := difference({key: self._data.get(key) for key in head}, head):
             raise BmrlError(f"{path} holds something else: {'; '.join(lines)}; choose another --out")
 
@@ -152,12 +156,21 @@ class Ledger:
         return "\n".join([*lines, "", f"Versions: {', '.join(versions)}.", ""])
 
 
-def machine() -> str:
-    """Processor and the cores that this process may use."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    cores = len(os.sched_getaffinity(0))
-    return f"{names[0] if names else platform.processor()}, {cores} core{'s' if cores > 1 else ''}"
+def _is_ledger(data: Any) -> bool:
+    """Whether every unit has what its sittings leave and, if it is done, what ``add`` leaves."""
+
+    def has(entry: Any, kinds: Mapping[str, type]) -> bool:
+        return isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in kinds.items())
+
+    def is_unit(entry: Any) -> bool:
+        if not has(entry, {"seconds": int}) or "config" not in entry:
+            return False
+        if "rows" not in entry:
+            return True
+        done = {"command": str, "machine": str, "versions": dict, "rows": list}
+        return has(entry, done) and all(isinstance(row, dict) for row in entry["rows"])
+
+    return has(data, {"units": dict}) and all(map(is_unit, data["units"].values()))
 
 
 def _plain(value: Any) -> Any:

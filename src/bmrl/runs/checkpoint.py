@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from bmrl.errors import BmrlError, CorruptError
+from bmrl.runs.machine import arithmetic
 from bmrl.runs.storage import (
     clean_leftovers,
     commit_directory,
@@ -22,7 +23,7 @@ from bmrl.runs.storage import (
 )
 
 ARRAYS = "arrays.safetensors"
-FORMAT, VERSION = "bmrl-checkpoint", 1
+FORMAT, VERSION = "bmrl-checkpoint", 2
 
 _STEP = re.compile(r"step-(\d{9,18})")
 _DTYPES = ("bool", "int8", "int32", "int64", "uint8", "uint32", "uint64", "float32", "float64")
@@ -77,15 +78,15 @@ def load_tree(directory: Path, like: Any) -> Any:
     return jax.tree_util.tree_map_with_path(restore, like)
 
 
-def save_checkpoint(root: Path, step: int, tree: Any, meta: dict[str, Any], keep: int = 2) -> None:
-    """Saves ``tree`` and ``meta`` (JSON) as ``root``/step-XXXXXXXXX, then removes all but the newest.
+def save_checkpoint(root: Path, step: int, tree: Any, keep: int = 2) -> None:
+    """Saves ``tree`` as ``root``/step-XXXXXXXXX, then removes all but the newest.
 
     The newest ``keep`` stay. Checkpoints of later steps are removed too: the newest good one was resumed
     from, so they are damaged. For the only writer of ``root``.
 
-    Raises ``BmrlError`` where the disk is full or ``meta`` is no JSON; the earlier checkpoints then stay.
+    Raises ``BmrlError`` where the disk is full; the earlier checkpoints then stay.
     """
-    manifest = {"format": FORMAT, "version": VERSION, "step": step, "meta": meta}
+    manifest = {"format": FORMAT, "version": VERSION, "step": step, "machine": arithmetic()}
     path = root / _name(step)
     clean_leftovers(root)
     if path.is_dir() and not is_committed(path):
@@ -98,8 +99,8 @@ def save_checkpoint(root: Path, step: int, tree: Any, meta: dict[str, Any], keep
             remove_directory(root / _name(other))
 
 
-def latest_checkpoint(root: Path, like: Any) -> tuple[int, Any, dict[str, Any]] | None:
-    """(step, tree, meta) of the newest checkpoint in ``root`` that verifies, or None.
+def latest_checkpoint(root: Path, like: Any) -> tuple[int, Any] | None:
+    """(step, tree) of the newest checkpoint in ``root`` that verifies, or None.
 
     ``tree`` comes from ``load_tree``. A damaged checkpoint is passed over with a warning.
 
@@ -110,12 +111,21 @@ def latest_checkpoint(root: Path, like: Any) -> tuple[int, Any, dict[str, Any]] 
         try:
             manifest = verify_directory(directory)
             require_format(directory, manifest, FORMAT, VERSION)
-            if manifest.get("step") != step or not isinstance(manifest.get("meta"), dict):
+            if manifest.get("step") != step or not isinstance(manifest.get("machine"), str):
                 raise CorruptError(f"{directory} is not the checkpoint of step {step}")
         except BmrlError as error:
             _log.warning("passing over a damaged checkpoint: %s", error)
         else:
-            return step, load_tree(directory, like), manifest["meta"]
+            _log.info("going on from %s", directory)
+            if manifest["machine"] != arithmetic():
+                _log.warning(
+                    "%s was saved on another machine (%s) than this (%s): the results will differ from those of an "
+                    "undisturbed run as much as another seed's would",
+                    directory,
+                    manifest["machine"],
+                    arithmetic(),
+                )
+            return step, load_tree(directory, like)
     return None
 
 

@@ -18,8 +18,11 @@ from numpy.typing import ArrayLike
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.runs.storage import open_regular, write_file
 
+MAX_BYTES = 1 << 28  # a table of ours is not a tenth of that
+
 _HEADER = "stage,step,learner,name,value\n"
 _WORD = re.compile(r"[A-Za-z0-9_./-]+")
+_ROW = re.compile(rf"({_WORD.pattern}),([0-9]{{1,18}}),([0-9]{{0,9}}),({_WORD.pattern}),([^,]+)")
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +93,9 @@ def _rows(path: Path) -> list[tuple[str, Metric]]:
     rows = []
     for number, line in enumerate(_read(path).splitlines(keepends=True)[1:], start=2):
         try:
-            stage, step, learner, name, value = line.split(",")
+            if not (found := _ROW.fullmatch(line)):
+                raise ValueError(line)
+            stage, step, learner, name, value = found.groups()
             metric = Metric(stage, int(step), int(learner) if learner else None, name, float(value))
             rows.append((line, metric))
         except ValueError:
@@ -100,6 +105,8 @@ def _rows(path: Path) -> list[tuple[str, Metric]]:
 
 def _read(path: Path) -> str:
     with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise CorruptError(f"{path} is larger than {MAX_BYTES >> 20} MiB: no table of metrics is")
         content = file.read().decode(errors="replace")
     if not content.startswith(_HEADER):
         raise CorruptError(f"{path} is not a table of metrics: its first line is not {_HEADER.strip()!r}")

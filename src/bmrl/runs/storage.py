@@ -19,14 +19,19 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
 
 from bmrl.errors import BmrlError, CorruptError
 
 MANIFEST = "manifest.json"
 MAX_JSON_BYTES = 1 << 26  # no manifest, config or results file of ours comes near
+MAX_JSON_DEPTH = 50  # nor this, so that what walks through one need not fear for its stack
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<kind>tmp-[0-9a-f]{8}|old)")
@@ -87,7 +92,7 @@ def verify_directory(path: Path, hashes: bool = True) -> dict[str, Any]:
     """
     directory = locate(path)
     manifest = read_json(directory / MANIFEST)
-    if not isinstance(manifest, dict) or not _is_intact(manifest):
+    if not isinstance(manifest, dict) or manifest.get("manifest_sha256") != _digest(manifest):
         raise CorruptError(f"{directory / MANIFEST} was altered: it does not match its own hash; {_REMEDY}")
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
@@ -144,6 +149,12 @@ def committed_names(root: Path) -> list[str]:
         if entry.is_dir() and (leftover is None or leftover["kind"] == "old"):
             names.add(leftover["name"] if leftover else entry.name)
     return sorted(names)
+
+
+def leftover_of(name: str) -> str | None:
+    """What a writer was writing when a kill left an entry ``name`` behind; None for what is no leftover."""
+    leftover = _LEFTOVER.fullmatch(name)
+    return leftover["name"] if leftover else None
 
 
 def remove_directory(path: Path) -> None:
@@ -208,14 +219,17 @@ def write_file(path: Path, content: bytes) -> None:
 def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
-    Raises ``CorruptError``, naming the file, where it is missing, a link, larger than 64 MiB or not JSON, or
-    holds NaN or an infinity.
+    Raises ``CorruptError``, naming the file, where it is missing, a link, larger than 64 MiB, nested deeper than
+    50 levels or not JSON, or holds NaN, an infinity or a name twice in one object.
     """
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > MAX_JSON_BYTES:
             raise CorruptError(f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB: no file of this program is")
         try:
-            return json.loads(file.read().decode(), parse_constant=_finite, parse_float=_finite)
+            text = file.read().decode()
+            data = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_distinct)
+            _check_depth(data)
+            return data
         except (ValueError, RecursionError) as error:
             raise CorruptError(f"{path} is not valid JSON ({error}); {_REMEDY}") from error
 
@@ -242,6 +256,47 @@ def open_regular(path: Path) -> io.BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
+class ScratchArray:
+    """An array in a file that has no name, so that nothing is left of it, however the process ends.
+
+    It takes the room on the disk that is written to, not that of its shape.
+    """
+
+    def __init__(self, directory: Path, shape: tuple[int, ...], dtype: DTypeLike):
+        """Raises ``BmrlError`` where the directory cannot be written."""
+        self._shape, self._dtype, self._directory = shape, np.dtype(dtype), directory
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - `read` closes it
+            os.ftruncate(self._file.fileno(), math.prod(shape) * self._dtype.itemsize)
+        except OSError as error:
+            raise _not_saved(directory, error) from error
+
+    def write(self, start: tuple[int, ...], rows: np.ndarray) -> None:
+        """Put ``rows`` where the leading axes are at ``start``; raises ``BmrlError`` where the disk is full.
+
+        Not by way of a mapped array, for then a full disk would end the process.
+        """
+        if not rows.size:
+            return
+        row = math.prod(self._shape[len(start) :]) * self._dtype.itemsize
+        offset = int(np.ravel_multi_index(start, self._shape[: len(start)])) * row
+        data = memoryview(np.ascontiguousarray(rows, self._dtype).tobytes())
+        try:
+            while data:
+                written = os.pwrite(self._file.fileno(), data, offset)
+                data, offset = data[written:], offset + written
+        except OSError as error:
+            raise _not_saved(self._directory, error) from error
+
+    def read(self) -> np.ndarray:
+        """The whole array, mapped and read-only; the last call, for the file is then held by the mapping alone."""
+        with self._file:
+            if not math.prod(self._shape):
+                return np.zeros(self._shape, self._dtype)
+            return np.asarray(np.memmap(self._file, self._dtype, mode="r", shape=self._shape))
+
+
 def _verify_file(path: Path, entry: dict[str, Any], hashes: bool) -> None:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -265,13 +320,6 @@ def _seal(directory: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         files[name] = {**described.get(name, {}), "sha256": digest, "bytes": size}
     sealed = {**manifest, "files": files}
     return {**sealed, "manifest_sha256": _digest(sealed)}
-
-
-def _is_intact(manifest: dict[str, Any]) -> bool:
-    try:
-        return bool(manifest.get("manifest_sha256") == _digest(manifest))
-    except RecursionError:  # nesting that only just could be read
-        return False
 
 
 def _digest(manifest: dict[str, Any]) -> str:
@@ -316,3 +364,24 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is not a finite number")
     return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are all different: of two values for one name, nobody can say which was meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice in one object")
+    return found
+
+
+def _check_depth(data: Any) -> None:
+    level = [data]
+    for _ in range(MAX_JSON_DEPTH):
+        containers = [value.values() if isinstance(value, dict) else value for value in level if _is_container(value)]
+        level = [child for container in containers for child in container]
+    if level:
+        raise ValueError(f"nested deeper than {MAX_JSON_DEPTH} levels")
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, dict | list)

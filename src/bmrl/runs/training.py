@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
@@ -16,6 +16,26 @@ from bmrl.runs.stopping import Stopped, asked, saving_first
 CHUNK = 25  # updates between two looks for a signal: some seconds at the paper's sizes
 
 State = TypeVar("State")
+Data = TypeVar("Data")
+
+
+class ReadAhead(Generic[Data]):
+    """Reads what an update needs while the one before it is computed."""
+
+    def __init__(self, read: Callable[[int], Data]):
+        """``read`` has the data of the updates from a step on."""
+        self._read = read
+        self._step, self._data = -1, cast(Data, None)
+
+    def at(self, step: int) -> Data:
+        """The data from ``step`` on."""
+        if step != self._step:
+            self.prepare(step)
+        return self._data
+
+    def prepare(self, step: int) -> None:
+        """Read them now. Call it while a device computes."""
+        self._step, self._data = step, self._read(step)
 
 
 def train(
@@ -37,7 +57,8 @@ def train(
         updates: their number in all.
         state: after ``step`` updates.
         step: where to go on.
-        advance: (state, step, steps) -> the state after ``steps`` more, and its losses, each of all or one a learner.
+        advance: (state, step, steps) -> the state after ``steps`` more, and its losses, each of all or one a learner;
+            NaN for what diverged and therefore did not advance.
         snapshot: the state as numpy arrays, for a checkpoint.
         checkpoints: the directory of the stage's checkpoints.
         metrics: where the losses of the last updates are logged, about 400 times.
@@ -45,7 +66,7 @@ def train(
         watch: (step, state) -> what is to be logged too.
 
     Raises:
-        BmrlError: a loss is not finite; the last checkpoint stays.
+        BmrlError: all has diverged; the last checkpoint stays.
         Stopped: a signal asked for it; the state is saved.
     """
     interval, saved = max(10, updates // 400), time.monotonic()
@@ -55,17 +76,15 @@ def train(
             steps = min(CHUNK, log_at - step)
             state, losses = advance(state, step, steps)
             step += steps
-            finite = np.logical_and.reduce([np.isfinite(x) for x in losses.values()])
             if step == log_at:
                 seen = watch(step, state) if watch else {}
                 metrics.log(stage, step, {**losses, **seen})
                 progress.update(step)
-            if not np.all(finite):
-                what = f"the learner of batch {finite.argmin()} diverged" if np.ndim(finite) else "a loss is not finite"
-                raise BmrlError(f"{stage}: {what} before step {step}; nothing was written")
+            if not np.any(np.logical_and.reduce([np.isfinite(x) for x in losses.values()])):
+                raise BmrlError(f"{stage}: diverged before step {step} (a loss or a weight is not finite)")
             due = step == log_at and time.monotonic() - saved > checkpoint_seconds
             if (due or asked()) and step < updates:
-                save_checkpoint(checkpoints, step, snapshot(state), {})
+                save_checkpoint(checkpoints, step, snapshot(state))
                 saved = time.monotonic()
                 if asked():
                     raise Stopped

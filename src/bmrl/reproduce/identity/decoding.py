@@ -30,18 +30,19 @@ def ridge(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 def draw_contexts(
     replay: Replay, mdp: int, rng: np.random.Generator, count: int, size: int, prefix: bool
 ) -> tuple[Transition, np.ndarray]:
-    """``count`` contexts of ``size`` out of one of K logs [K, ...]: transitions [count, size, ...], and which count.
+    """``count`` contexts of ``size`` out of one of K logs: transitions [count, size, ...], and which of them count.
 
     A prefix is the first transitions of a logged episode, at most as many as it has; else they are random ones.
     """
-    n = int(replay.size[mdp])
+    log = replay.logs[mdp]
+    n = log.size
     index = rng.integers(0, n, (count, size))
     mask = np.ones((count, size), bool)
     if prefix:
-        first = replay.starts[mdp, index[:, :1]]
+        first = log.starts(index[:, :1])
         index = np.minimum(first + np.arange(size), n - 1)
-        mask = (replay.starts[mdp, index] == first) & (first + np.arange(size) < n)
-    return Replay(*(x[mdp] for x in replay)).take(index), mask
+        mask = (log.starts(index) == first) & (first + np.arange(size) < n)
+    return log.take(index), mask
 
 
 def evidence_of(student: Student, context: Transition, mask: np.ndarray, most: int) -> Evidence:
@@ -57,7 +58,7 @@ def _evidence(student: Student, context: Transition, mask: jax.Array) -> Evidenc
 def decoder(
     student: Student, most: int, replay: Replay, velocities: np.ndarray, seed: int
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Identities [..., d_m] -> velocities [...], by regression on contexts of the train MDPs [K, ...].
+    """Identities [..., d_m] -> velocities [...], by regression on contexts of the train MDPs.
 
     Their sizes are uniform in 1 ... ``most``, one half are random transitions, the other prefixes of episodes.
     """

@@ -144,7 +144,7 @@ def contexts_at_test(setting: Setting) -> list[Row]:
 def evidence_of_logs(setting: Setting, student: Student, logs: Replay, size: int, source: str) -> Evidence:
     """Evidence of one context for every episode, drawn from the logs of its MDP."""
     rng, found = np.random.default_rng(setting.experiment.seed), []
-    for k in range(len(logs.size)):
+    for k in range(len(logs)):
         context, mask = draw_contexts(logs, k, rng, setting.episodes, size, source == "prefix")
         found.append(evidence_of(student, context, mask, size))
     return jax.tree.map(lambda *x: jnp.concatenate(x), *found)

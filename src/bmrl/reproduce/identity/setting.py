@@ -12,7 +12,7 @@ import numpy as np
 
 from bmrl import pipeline
 from bmrl.batch_rl.base import Targets
-from bmrl.batch_rl.replay import Replay, concatenate, stack
+from bmrl.batch_rl.replay import Replay, stack
 from bmrl.batch_rl.teach import TeachConfig, spec_of
 from bmrl.config import to_json
 from bmrl.data import read_batches
@@ -124,7 +124,7 @@ def working_on(
 
 
 def logs_of_tests(setting: Setting) -> Replay:
-    """What SAC from scratch logged in each of the family's test MDPs, [K, ...]."""
+    """What SAC from scratch logged in each of the family's test MDPs."""
     with pipeline.working_on(setting.scratch.directory):
         collect_scratch(setting.scratch)
         return stack(read_batches(setting.scratch.directory / "batches"))
@@ -156,17 +156,18 @@ def evenly(total: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Lesson:
-    """Some train MDPs with their batches and learners, [K, ...] each."""
+    """Some train MDPs with their batches and learners, K of each."""
 
     mdps: tuple[Parameters, ...]  # the first of the K; those that follow are virtual
     replay: Replay
     learners: pipeline.Learners
     seed: int
+    directory: Path  # where what the learners say is kept
 
     @functools.cached_property
     def targets(self) -> Targets:
         """What the learners say of their own batches."""
-        return teacher_targets(self.learners.algorithm, self.learners.states, self.replay, self.seed)
+        return teacher_targets(self.learners.algorithm, self.learners.states, self.replay, self.seed, self.directory)
 
     def some(self, count: int) -> "Lesson":
         """The same of ``count`` evenly spread train MDPs."""
@@ -174,11 +175,11 @@ class Lesson:
             return self
         k = evenly(len(self.mdps), count)
         states = jax.tree.map(lambda x: x[k], self.learners.states)
-        return Lesson(
-            tuple(self.mdps[i] for i in k),
-            Replay(*(x[k] for x in self.replay)),
-            pipeline.Learners(self.learners.algorithm, states),
-            self.seed,
+        return replace(
+            self,
+            mdps=tuple(self.mdps[i] for i in k),
+            replay=self.replay.of(k),
+            learners=self.learners._replace(states=states),
         )
 
 
@@ -186,7 +187,7 @@ def lesson_of(run: pipeline.Run, learners: str = "default") -> Lesson:
     """Everything that the run's batches and the learners of a variant have to teach."""
     found = pipeline.load_learners(run.directory / "teachers" / learners)
     mdps = get_family(run.experiment.family).train_mdps()
-    return Lesson(mdps, pipeline.load_replay(run), found, run.experiment.seed)
+    return Lesson(mdps, pipeline.load_replay(run), found, run.experiment.seed, run.directory)
 
 
 def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillConfig) -> Student:
@@ -231,8 +232,8 @@ def with_virtual(setting: Setting, name: str, lesson: Lesson) -> Lesson:
     made = virtual_replay(lesson.replay, count, reward_model, lesson.seed)
     found = taught_anew(setting, name, lesson, made).learners
     states = jax.tree.map(lambda *x: np.concatenate(x), lesson.learners.states, found.states)
-    replay = concatenate([lesson.replay, made])
-    return replace(lesson, replay=replay, learners=pipeline.Learners(found.algorithm, states))
+    replay = Replay(lesson.replay.logs + made.logs)
+    return replace(lesson, replay=replay, learners=found._replace(states=states))
 
 
 # ---------------------------------------------------------------------- tests

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from bmrl.batch_rl import BCQ
-from bmrl.batch_rl.replay import select
+from bmrl.batch_rl.replay import Replay, select
 from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.distill import DistillConfig, Parts, TDConfig
 from bmrl.evaluate.agents import StudentAgent
@@ -119,7 +119,7 @@ def batches(setting: Setting) -> list[Row]:
         lesson = lesson_of(run).some(setting.eight)
         for condition, choose in list(thirds.items())[: setting.conditions]:
             name = f"batches-{condition.replace(' ', '-')}"
-            part = taught_anew(setting, name, lesson, select(lesson.replay, choose))
+            part = taught_anew(setting, name, lesson, Replay(tuple(select(log, choose) for log in lesson.replay.logs)))
             learners, own = part.learners, np.arange(len(part.mdps))
             agent = learner_agent(learners.algorithm, learners.states, own, setting.episodes)
             rows += tested(setting, "batches", condition, "learners", agent, "train", part.mdps)[0]

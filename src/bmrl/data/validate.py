@@ -1,0 +1,206 @@
+"""What a person can know of batches before training on them: a line an MDP, and every problem in them.
+
+Whether training would take a batch is asked of the reader that training uses; nothing is checked a second time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.table import Table
+
+from bmrl.data.batch import Batch, batch_names, check_numbers, differences, read_batch, traits
+from bmrl.errors import BmrlError
+from bmrl.runs.progress import Progress
+from bmrl.runs.storage import locate
+
+IMBALANCE = 10  # so many times as large as the median MDP is worth a note
+MOST_COLUMNS = 5  # constant columns that are told one by one
+
+_HASHED_BYTES = 1 << 24  # transitions are hashed this much at a time: a batch may exceed the memory
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the batch of one MDP holds.
+
+    Attributes:
+        transitions: how many.
+        lengths: of the shortest episode, the mean one and the longest.
+        episodes: how many.
+        terminations: episodes that ended in a terminal state.
+        truncations: episodes that were cut.
+        duplicates: the part of the transitions that repeat an earlier one, bit for bit.
+        rewards: the least and the greatest.
+        actions: the least and the greatest component.
+        constants: the columns of the observations that hold one value only.
+        columns: how many columns the observations have.
+        traits: what has to be the same in all MDPs.
+        infos: the names of what else was logged.
+    """
+
+    transitions: int
+    episodes: int
+    lengths: tuple[int, float, int]
+    terminations: int
+    truncations: int
+    duplicates: float
+    rewards: tuple[float, float]
+    actions: tuple[float, float]
+    constants: list[int]
+    columns: int
+    traits: dict[str, Any]
+    infos: list[str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Of the batches in ``root`` what each holds (None if it cannot be read), why training would refuse, and notes."""
+
+    root: Path
+    mdps: dict[str, Summary | None]
+    problems: list[str]
+    notes: list[str]
+
+
+def validate(directory: Path) -> Report:
+    """Reads all batches of a directory, or of the run directory that holds them in batches/.
+
+    A problem of one MDP, the first in it, hides none of the others. Memory: 8 bytes a transition of one MDP,
+    for the hashes that find duplicates.
+
+    Raises ``BmrlError`` where there is no batch.
+    """
+    inner = directory / "batches"
+    root = locate(inner if inner.is_dir() else directory)
+    names = batch_names(root)
+    mdps: dict[str, Summary | None] = {}
+    problems = []
+    try:
+        check_numbers(root, names)
+    except BmrlError as error:
+        problems.append(str(error))
+    with Progress("validate", len(names)) as progress:
+        for done, name in enumerate(names, start=1):
+            try:
+                mdps[name] = summarise(read_batch(root / name))
+            except BmrlError as error:
+                mdps[name] = None
+                problems.append(str(error))
+            progress.update(done)
+    sound = {name: summary for name, summary in mdps.items() if summary}
+    problems += differences(root, {name: summary.traits for name, summary in sound.items()}) if sound else []
+    return Report(root, mdps, problems, _notes(root, sound) if sound else [])
+
+
+def summarise(batch: Batch) -> Summary:
+    """What a batch holds. Its arrays stay on the disk; the minima and maxima are taken as they stream by."""
+    lengths = batch.episode_ends - batch.episode_starts
+    constant = batch.observations.min(axis=0) == batch.observations.max(axis=0)
+    return Summary(
+        transitions=batch.size,
+        episodes=batch.episodes,
+        lengths=(int(lengths.min()), float(lengths.mean()), int(lengths.max())),
+        terminations=int(batch.terminations.sum()),
+        truncations=int(batch.truncations.sum()),
+        duplicates=_duplicates(batch),
+        rewards=_range(batch.rewards),
+        actions=_range(batch.actions),
+        constants=np.flatnonzero(constant).tolist(),
+        columns=batch.observation_dim,
+        traits=traits(batch),
+        infos=sorted(batch.infos),
+    )
+
+
+def report_table(report: Report) -> Table:
+    """A line an MDP; what cannot be read has dashes."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
+    table.add_column("MDP", no_wrap=True)
+    for name in (
+        "transitions",
+        "episodes",
+        "lengths\nmin/mean/max",
+        "termi-\nnations",
+        "trunca-\ntions",
+        "dupli-\ncates",
+        "rewards",
+        "actions",
+        "constant\ncolumns",
+    ):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("sound")
+    for name, found in report.mdps.items():
+        if found is None:
+            table.add_row(name, *["–"] * 9, "no")
+            continue
+        shortest, mean, longest = found.lengths
+        table.add_row(
+            name,
+            f"{found.transitions:,}",
+            f"{found.episodes:,}",
+            f"{shortest}/{mean:.4g}/{longest}",
+            f"{found.terminations:,}",
+            f"{found.truncations:,}",
+            f"{found.duplicates:.1%}",
+            _interval(found.rewards),
+            _interval(found.actions),
+            _columns(found),
+            "yes",
+        )
+    return table
+
+
+def _interval(bounds: Sequence[float]) -> str:
+    return f"[{bounds[0]:.3g}, {bounds[1]:.3g}]"
+
+
+def _columns(found: Summary) -> str:
+    if len(found.constants) > MOST_COLUMNS:
+        return f"{len(found.constants)} of {found.columns}"
+    return ", ".join(map(str, found.constants)) or "none"
+
+
+def _range(array: NDArray[np.float32]) -> tuple[float, float]:
+    return float(array.min()), float(array.max())
+
+
+def _duplicates(batch: Batch) -> float:
+    """By a 64-bit hash of every transition; that two others share theirs is too rare to change a digit."""
+    # Multilinear: the sum of the 32-bit words, each times a random odd number, modulo 2^64.
+    width = 2 * batch.observation_dim + batch.action_dim + 2
+    factors = np.random.default_rng(0).integers(2**63, size=width, dtype=np.uint64) * 2 + 1
+    hashes = np.empty(batch.size, np.uint64)
+    step = max(1, _HASHED_BYTES // (8 * width))
+    for start in range(0, batch.size, step):
+        part = slice(start, start + step)
+        rows = batch.rows(np.arange(start, min(start + step, batch.size)))
+        transitions = np.column_stack(
+            [
+                batch.observations[rows],
+                batch.actions[part],
+                batch.rewards[part],
+                batch.observations[rows + 1],
+                batch.terminations[part],
+            ]
+        )
+        hashes[part] = transitions.astype(np.float32).view(np.uint32).astype(np.uint64) @ factors
+    hashes.sort()
+    return np.count_nonzero(hashes[1:] == hashes[:-1]) / batch.size
+
+
+def _notes(root: Path, mdps: dict[str, Summary]) -> list[str]:
+    """What training takes, and a person may want to know."""
+    notes = differences(root, {name: {"info fields": summary.infos} for name, summary in mdps.items()})
+    median = float(np.median([summary.transitions for summary in mdps.values()]))
+    notes += [
+        f"{root / name} is {summary.transitions / median:.0f} times as large as the median MDP; training draws "
+        "equally many transitions of each MDP, whatever its size"
+        for name, summary in mdps.items()
+        if summary.transitions >= IMBALANCE * median
+    ]
+    return notes

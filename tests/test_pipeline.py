@@ -1,0 +1,104 @@
+"""What the readers of a run directory refuse. That they read what is sound, the tests of the commands show."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from bmrl.errors import BmrlError, CorruptError
+from bmrl.pipeline import load_learners, load_student
+from bmrl.report import KEY, read_results
+from torture import kinds
+from torture.mutations import reseal
+
+
+def forge(path, change):
+    manifest = json.loads((path / "manifest.json").read_text())
+    change(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    reseal(path)
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    root = tmp_path_factory.mktemp("examples")
+    for name, make in (("learners", kinds.make_learners), ("student", kinds.make_student)):
+        make(root / name)
+    return root
+
+
+LOADERS = {"learners": load_learners, "student": load_student}
+
+
+@pytest.mark.parametrize("what", LOADERS)
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m.pop("config"), "default: "),
+        (lambda m: m.update(config=3), "default: "),
+        (lambda m: m.pop("spec"), "has None as observation_dim"),
+        (lambda m: m.update(spec=[2, 1]), "has None as observation_dim"),
+        (lambda m: m["spec"].update(action_dim=-1), "has -1 as action_dim, a size is needed"),
+        (lambda m: m["spec"].update(action_dim=True), "has True as action_dim"),
+        (lambda m: m["spec"].update(action_dim=10**30), "as action_dim"),
+        (lambda m: m.update(learners="2"), "has '2' as learners"),
+        (lambda m: m.update(learners=3), "was saved with another configuration"),
+    ],
+)
+def test_manifests_that_describe_no_networks(examples, what, change, says):
+    path = examples / what / "default"
+    whole = (path / "manifest.json").read_bytes()
+    try:
+        forge(path, change)
+        with pytest.raises(BmrlError) as caught:
+            LOADERS[what](path)
+    finally:
+        (path / "manifest.json").write_bytes(whole)
+    assert says in str(caught.value) and str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m["config"]["student"].update(value_hidden=[0, 3]), "describes no networks"),
+        (lambda m: m["config"]["student"].update(value_hidden=[]), "Q_S, G_S and xi_S need a hidden layer"),
+        (lambda m: m.update(latent_dim=-1), "has -1 as latent_dim"),
+        (lambda m: m.pop("max_correction"), "max_correction"),
+    ],
+)
+def test_manifests_that_describe_no_student(examples, change, says):
+    test_manifests_that_describe_no_networks(examples, "student", change, says)
+
+
+@pytest.mark.parametrize("what", LOADERS)
+@pytest.mark.parametrize("odd", [np.nan, -np.inf])
+def test_weights_that_are_not_finite(examples, what, odd):
+    path = examples / what / "default"
+    whole = {name: (path / name).read_bytes() for name in ("manifest.json", "arrays.safetensors")}
+    arrays = load_file(path / "arrays.safetensors")
+    name = max(arrays, key=lambda name: arrays[name].size)
+    arrays[name].flat[1] = odd
+    try:
+        save_file(arrays, path / "arrays.safetensors")
+        reseal(path)
+        with pytest.raises(CorruptError, match="is not finite") as caught:
+            LOADERS[what](path)
+    finally:
+        for file, content in whole.items():
+            (path / file).write_bytes(content)
+    assert repr(name) in str(caught.value) or name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rows", [{}, [3], [{}], [{"mdp": 3}], [{"mdp": {"goal": []}}], [{"seed": []}], [{"method": {}}], [{"method": None}]]
+)
+def test_results_that_are_none(tmp_path, rows):
+    row = {**dict.fromkeys(KEY, 0), "mdp": {"goal": 1.0}}
+    (tmp_path / "results.json").write_text(json.dumps([row]))
+    assert read_results(tmp_path / "results.json") == [row]
+    partial = isinstance(rows, list) and rows[0] not in (3, {})
+    (tmp_path / "results.json").write_text(json.dumps([{**row, **rows[0]}] if partial else rows))
+    with pytest.raises(BmrlError, match=r"results\.json is not a list of results"):
+        read_results(tmp_path / "results.json")

@@ -1,0 +1,205 @@
+"""Files made to do harm: to run code, to be read from elsewhere, or to fill the memory. Each has to be refused."""
+
+import hashlib
+import json
+import os
+import pickle  # to make what must never be opened
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bmrl.runs import storage
+from torture.mutations import HUGE, reseal
+
+
+class Payload:
+    """Makes a directory when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.mkdir, (str(self._path),)
+
+
+class Hostile(NamedTuple):
+    """A hostile file: what it is, in whose place, and its making of (file, a directory outside, a canary's path)."""
+
+    what: str
+    kind: str
+    file: str
+    make: Callable[[Path, Path, Path], None]
+
+
+def _sealed(make: Callable[[Path, Path, Path], None]) -> Callable[[Path, Path, Path], None]:
+    """With a manifest that matches."""
+
+    def sealed(file: Path, outside: Path, canary: Path) -> None:
+        make(file, outside, canary)
+        reseal(file.parent)
+
+    return sealed
+
+
+def _pickle(file: Path, outside: Path, canary: Path) -> None:
+    file.write_bytes(pickle.dumps(Payload(canary)))
+
+
+def _object_array(file: Path, outside: Path, canary: Path) -> None:
+    np.save(file, np.array([Payload(canary)] * 5), allow_pickle=True)
+
+
+def _object_field(file: Path, outside: Path, canary: Path) -> None:
+    np.save(file, np.array([(0, Payload(canary))] * 5, [("a", "<f4"), ("b", "O")]), allow_pickle=True)
+
+
+def _archive(file: Path, outside: Path, canary: Path) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("rewards.npy", bytes(1 << 24))
+        archive.writestr("../../escaped", b"x")
+
+
+def _hdf5(file: Path, outside: Path, canary: Path) -> None:
+    file.write_bytes(b"\x89HDF\r\n\x1a\n" + os.fsencode(outside / "secret") + bytes(64))
+
+
+def _huge_array(file: Path, outside: Path, canary: Path) -> None:
+    with open(file, "wb") as target:
+        np.lib.format.write_array_header_1_0(target, {"descr": "<f4", "fortran_order": False, "shape": (HUGE,)})
+
+
+def _huge_header(file: Path, outside: Path, canary: Path) -> None:
+    file.write_bytes((1 << 62).to_bytes(8, "little") + b"{}")
+
+
+def _huge_tensor(file: Path, outside: Path, canary: Path) -> None:
+    header = json.dumps({"['n']": {"dtype": "F32", "shape": [HUGE], "data_offsets": [0, 4 * HUGE]}}).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def _hole(file: Path, outside: Path, canary: Path) -> None:
+    os.truncate(file, HUGE)
+
+
+def _link(file: Path, outside: Path, canary: Path) -> None:
+    """To the very content that the manifest lists, elsewhere."""
+    file.rename(outside / file.name)
+    file.symlink_to(outside / file.name)
+
+
+def _linked_directory(file: Path, outside: Path, canary: Path) -> None:
+    file.parent.rename(outside / file.parent.name)
+    file.parent.symlink_to(outside / file.parent.name)
+
+
+def _parked_link(file: Path, outside: Path, canary: Path) -> None:
+    """In the place of a predecessor that a replacement left."""
+    file.parent.rename(outside / file.parent.name)
+    file.parent.with_name(f".{file.parent.name}.old").symlink_to(outside / file.parent.name)
+
+
+def _pipe(file: Path, outside: Path, canary: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def _listing(name: Callable[[Path], str]) -> Callable[[Path, Path, Path], None]:
+    """A manifest, sealed anew, that lists a file outside with its true size and hash."""
+
+    def make(file: Path, outside: Path, canary: Path) -> None:
+        secret = outside / "secret"
+        manifest = json.loads(file.read_bytes())
+        content = secret.read_bytes()
+        entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        manifest["files"][name(secret)] = entry
+        manifest["manifest_sha256"] = storage._digest(manifest)
+        file.write_text(json.dumps(manifest))
+
+    return make
+
+
+def _stowaway(name: str) -> Callable[[Path, Path, Path], None]:
+    """Code beside the data, where an import could find it."""
+
+    def make(file: Path, outside: Path, canary: Path) -> None:
+        (file.parent / name).write_text(f"import os\nos.mkdir({str(canary)!r})\n")
+
+    return make
+
+
+def _text(content: str) -> Callable[[Path, Path, Path], None]:
+    def make(file: Path, outside: Path, canary: Path) -> None:
+        file.write_text(content.replace("CANARY", str(canary)))
+
+    return make
+
+
+def _family(name: str) -> Callable[[Path, Path, Path], None]:
+    def make(file: Path, outside: Path, canary: Path) -> None:
+        file.write_text(json.dumps({**json.loads(file.read_bytes()), "family": name}))
+
+    return make
+
+
+ARRAY, BATCH = "mdp-001/rewards.npy", "mdp-001/manifest.json"
+WEIGHTS = {
+    "checkpoint arrays": "step-000000005/arrays.safetensors",
+    "learners' weights": "default/arrays.safetensors",
+    "student's weights": "default/arrays.safetensors",
+}
+PLAIN = {
+    "config.json": "config.json",
+    "results.json of a run": "results.json",
+    "results.json of a study": "results.json",
+    "metrics.csv": "metrics.csv",
+}
+
+FILES = (
+    Hostile("an array of pickled objects", "batch arrays", ARRAY, _sealed(_object_array)),
+    Hostile("an array with a field of pickled objects", "batch arrays", ARRAY, _sealed(_object_field)),
+    Hostile("an archive that expands and escapes", "batch arrays", ARRAY, _sealed(_archive)),
+    Hostile("HDF5 with a name outside", "batch arrays", ARRAY, _sealed(_hdf5)),
+    Hostile("an array of 2^40 numbers", "batch arrays", ARRAY, _sealed(_huge_array)),
+    *(
+        Hostile(what, kind, file, _sealed(make))
+        for what, make in (
+            ("a pickle", _pickle),
+            ("a header of 2^62 bytes", _huge_header),
+            ("2^40 numbers", _huge_tensor),
+        )
+        for kind, file in {"batch arrays": ARRAY, **WEIGHTS}.items()
+    ),
+    *(
+        Hostile(what, kind, file, make)
+        for what, make in (
+            ("a link to the same content elsewhere", _link),
+            ("a named pipe", _pipe),
+            ("a hole of 2^40 bytes", _hole),
+        )
+        for kind, file in {"batch arrays": ARRAY, "batch manifest": BATCH, **WEIGHTS, **PLAIN}.items()
+    ),
+    Hostile("a directory that is a link", "batch manifest", BATCH, _linked_directory),
+    Hostile("a parked directory that is a link", "batch manifest", BATCH, _parked_link),
+    Hostile("a manifest that lists an absolute path", "batch manifest", BATCH, _listing(str)),
+    Hostile("a manifest that lists ../", "batch manifest", BATCH, _listing(lambda secret: "../../outside/secret")),
+    *(
+        Hostile(f"{name} beside the data", "batch manifest", BATCH, _stowaway(name))
+        for name in ("__init__.py", "conftest.py", "sitecustomize.py", "numpy.py")
+    ),
+    *(
+        Hostile(what, kind, file, _text(text))
+        for what, text in (
+            ("tags of YAML", "!!python/object/apply:os.mkdir ['CANARY']"),
+            ("names of classes", '{"py/object": "os.mkdir", "py/reduce": ["os.mkdir", ["CANARY"]], "__class__": "os"}'),
+            ("code", "__import__('os').mkdir('CANARY')"),
+        )
+        for kind, file in {"batch manifest": BATCH, **PLAIN}.items()
+    ),
+    *(
+        Hostile(f"the family {name!r}", "config.json", "config.json", _family(name))
+        for name in ("os:mkdir", "../../../etc/passwd", "bmrl.cli", "gymnasium:HalfCheetah-v5")
+    ),
+)
