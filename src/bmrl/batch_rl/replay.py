@@ -62,12 +62,12 @@ class Episodes(NamedTuple):
     def take(self, index: Int[np.ndarray, "*m"]) -> Transition:
         """See `Log`."""
         rows = index + np.searchsorted(self.ends, index, side="right")
-        return Transition(
-            self.observations[rows],
-            self.actions[index],
-            self.rewards[index],
-            self.observations[rows + 1],
-            self.terminations[index],
+        return Transition(  # ndarray.take is about twice as fast as indexing
+            self.observations.take(rows, axis=0),
+            self.actions.take(index, axis=0),
+            self.rewards.take(index),
+            self.observations.take(rows + 1, axis=0),
+            self.terminations.take(index),
         )
 
     def starts(self, index: Int[np.ndarray, "*m"]) -> Int[np.ndarray, "*m"]:
