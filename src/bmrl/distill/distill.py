@@ -123,25 +123,20 @@ def teacher_targets(
         inputs = parallel.shard((np.stack([t.observations for t in taken]), np.stack([t.actions for t in taken])))
         return parallel.unshard(program(states, keys, *inputs, chunk), learners)
 
-    def write(found: Targets, k: int, where: tuple[int, ...], log: Log, chunk: int) -> None:
-        start = chunk * TARGET_ROWS
-        for out, x in zip(jax.tree.leaves(files), jax.tree.leaves(found), strict=True):
-            out.write((*where, start), x[k, : max(0, log.size - start)])
-
+    inputs = (jax.ShapeDtypeStruct((parallel.padded(learners), TARGET_ROWS, d), np.float32) for d in spec_of(replay))
     shape = (learners,) * (2 if everywhere else 1) + (int(replay.size.max()),)
-    first = of_chunk(replay.logs, 0)
-    files = jax.tree.map(lambda x: ScratchArray(directory, (*shape, *x.shape[2:]), x.dtype), first)
-    if everywhere:
-        for j, log in enumerate(replay.logs):
-            for chunk in range(-(-log.size // TARGET_ROWS)):
-                found = of_chunk([log] * learners, chunk)
-                for k in range(learners):
-                    write(found, k, (k, j), log, chunk)
-    else:
-        for chunk in range(-(-shape[-1] // TARGET_ROWS)):
-            found = of_chunk(replay.logs, chunk)
-            for k, log in enumerate(replay.logs):
-                write(found, k, (k,), log, chunk)
+    files = jax.tree.map(
+        lambda x: ScratchArray(directory, (*shape, *x.shape[2:]), x.dtype),
+        jax.eval_shape(program, states, keys, *inputs, 0),
+    )
+    # What the learners are asked about at once: each about its own log, or all about one log after the other.
+    for j, logs in enumerate([[log] * learners for log in replay.logs] if everywhere else [replay.logs]):
+        for chunk in range(-(-max(log.size for log in logs) // TARGET_ROWS)):
+            found, start = of_chunk(logs, chunk), chunk * TARGET_ROWS
+            for k, log in enumerate(logs):
+                where = (k, j, start) if everywhere else (k, start)
+                for file, x in zip(jax.tree.leaves(files), jax.tree.leaves(found), strict=True):
+                    file.write(where, x[k, : max(0, log.size - start)])
     return jax.tree.map(ScratchArray.read, files)
 
 
