@@ -163,6 +163,14 @@ def main() -> None:
         again = "the same command" if isinstance(command, Reproduce) else "--resume"
         print(f"stopped, and saved: continue with {again}", file=sys.stderr)
         sys.exit(stopping.EXIT_CODE)
+    except (MemoryError, RuntimeError) as error:
+        from bmrl import parallel
+
+        if not (isinstance(error, MemoryError) or parallel.out_of_memory(error)):
+            raise
+        said = str(error).partition("\n")[0] or "no memory left"
+        print(f"error: {said}: what was done is saved; go on with --resume where there is more memory", file=sys.stderr)
+        sys.exit(2)
 
 
 def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Reproduce) -> None:

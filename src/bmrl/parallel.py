@@ -59,6 +59,11 @@ def unshard(tree: Any, learners: int) -> Any:
     return jax.tree.map(lambda x: np.asarray(x)[:learners], tree)
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether JAX raised this because a device has no memory left."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
 def over_learners(
     function: Callable, replicated: int = 0, donate: tuple[int, ...] = (), one_by_one: bool = False
 ) -> Callable:

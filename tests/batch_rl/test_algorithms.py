@@ -8,6 +8,7 @@ from networks import reference
 
 from bmrl import parallel
 from bmrl.batch_rl import SAC, TD3BC
+from bmrl.batch_rl import teach as teaching
 from bmrl.batch_rl.replay import Replay
 from bmrl.batch_rl.teach import Taught, TeachConfig, teach
 from bmrl.runs.checkpoint import latest_checkpoint
@@ -228,3 +229,44 @@ def test_a_killed_training_goes_on_exactly(algorithm, replay, tmp_path, monkeypa
     assert toys.compiled(caplog, lambda: resumed.append(train(algorithm, replay, tmp_path / "killed", 50))) == []
     assert bits(resumed[0]) == bits(whole)
     assert read_metrics(tmp_path / "killed/metrics.csv") == read_metrics(tmp_path / "whole/metrics.csv")
+
+
+# ---------------------------------------------------------------------- where memory is short
+
+
+def small_device(monkeypatch, room, after):
+    """A device with room for so many learners, once training has got ``after`` some updates; the sizes it was given."""
+    programs, sizes = teaching._programs, []
+
+    def limited(*args):
+        init, draw, program = programs(*args)
+
+        def run(states, alive, batches, keys, step, steps):
+            if step >= after:
+                sizes.append(len(alive))
+                if len(alive) > room:
+                    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+            return program(states, alive, batches, keys, step, steps)
+
+        return init, draw, run
+
+    monkeypatch.setattr(teaching, "_programs", limited)
+    return sizes
+
+
+def test_a_device_that_is_full_trains_fewer_learners_at_a_time(replay, tmp_path, monkeypatch, caplog):
+    algorithm = toys.ALGORITHMS["td3_bc"]
+    whole = train(algorithm, replay, tmp_path / "whole", 50)
+    sizes = small_device(monkeypatch, room=4, after=20)
+    found = train(algorithm, replay, tmp_path / "small", 50, checkpoint_seconds=0)
+    assert sizes[:4] == [len(PROBES), 4, len(PROBES) - 4, 4]  # from the checkpoint after 20 updates on
+    assert bits(found) == bits(whole)
+    assert read_metrics(tmp_path / "small/metrics.csv") == read_metrics(tmp_path / "whole/metrics.csv")
+    assert "teach: the device's memory is full: from now on 4 learners at a time" in caplog.text
+
+
+def test_a_device_without_room_for_one_learner_is_told(replay, tmp_path, monkeypatch):
+    sizes = small_device(monkeypatch, room=0, after=0)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        train(toys.ALGORITHMS["td3_bc"], replay, tmp_path, 50)
+    assert sizes == [len(PROBES), 4, 2, 1]

@@ -330,3 +330,12 @@ def test_a_learner_that_diverged_is_left_out_by_the_users_word_alone(run: Path, 
     for row in json.loads((directory / "results.json").read_text()):
         assert row.get("left_out") == (None if row["method"] == "pooled" else ["mdp-001"])
     assert "nan" not in (directory / "results.json").read_text().lower()
+
+
+def test_memory_that_is_full_is_told_in_one_line() -> None:
+    full = "def full(command): raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory.\\nMore of it.')"
+    code = f"import jax\nfrom bmrl import cli\n{full}\ncli.execute = full\ncli.main()"
+    done = subprocess.run([sys.executable, "-c", code, "teach", "x"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: RESOURCE_EXHAUSTED: Out of memory.: what was done is saved")
+    assert len(done.stderr.splitlines()) == 1

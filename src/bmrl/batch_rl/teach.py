@@ -71,39 +71,78 @@ def teach(
     A learner that diverges (a loss or a number of its state is not finite) goes back to where it was at most ``CHUNK``
     updates before and stays there; the others do not notice.
 
+    Where the devices cannot hold all learners, it goes on from the newest checkpoint with half as many at a time.
+
     Raises BmrlError if every learner diverges.
     """
+    together = parallel.padded(len(replay))
+    while True:
+        try:
+            return _teach(replay, config, seed, checkpoints, metrics, stage, checkpoint_seconds, watch, together)
+        except jax.errors.JaxRuntimeError as error:
+            if not parallel.out_of_memory(error) or together <= jax.local_device_count():
+                raise
+        together = parallel.padded(-(-together // 2))
+        _log.warning("%s: the device's memory is full: from now on %d learners at a time", stage, together)
+
+
+def _teach(
+    replay: Replay,
+    config: TeachConfig,
+    seed: int,
+    checkpoints: Path,
+    metrics: Metrics,
+    stage: str,
+    checkpoint_seconds: float,
+    watch: Watch | None,
+    together: int,
+) -> Taught:
+    """See `teach`; ``together`` learners are on the devices at a time, those of the other groups in host memory."""
     learners, spec = len(replay), spec_of(replay)
+    groups = [slice(first, min(first + together, learners)) for first in range(0, learners, together)]
     keys = np.asarray(parallel.learner_keys(seed, stage, learners))
     init, draw, program = _programs(config.algorithm, spec)
+
+    def kept(states: Any, group: slice) -> Any:
+        """A group's states where they wait for the next updates."""
+        return states if len(groups) == 1 else parallel.unshard(states, group.stop - group.start)
+
+    def part(tree: Any, group: slice) -> Any:
+        return parallel.shard(jax.tree.map(lambda x: x[group], tree))
+
     template = Taught(
         teacher_template(config.algorithm, spec, learners), jax.ShapeDtypeStruct((learners,), np.dtype(np.int32))
     )
     if found := latest_checkpoint(checkpoints, template):
-        step, (states, diverged) = found
-        states = parallel.shard(states)
+        step, (whole, diverged) = found
+        states = [kept(part(whole, group), group) for group in groups]
     else:
         normalisers = jax.tree.map(lambda *x: np.stack(x), *map(observation_normaliser, replay.logs))
         first_key = jnp.asarray(parallel.learner_keys(seed, stage, 1)[0])
-        step, states = 0, init(parallel.shard(normalisers), first_key)
+        step, states = 0, [kept(init(part(normalisers, group), first_key), group) for group in groups]
         diverged = np.full(learners, -1, np.int32)
     metrics.truncate(stage, step)
-    sharded_keys = parallel.shard(keys)
 
     drawn = ReadAhead(lambda step: minibatches(replay, np.asarray(draw(keys, replay.size, step))))
 
     def advance(taught: Taught, step: int, steps: int) -> tuple[Taught, dict[str, np.ndarray]]:
-        batches, alive = parallel.shard((drawn.at(step), taught.diverged < 0))
-        states, losses = program(taught.states, alive, batches, sharded_keys, step, steps)
-        drawn.prepare(step + steps)
-        losses = parallel.unshard(losses, learners)
-        fails = (taught.diverged < 0) & ~np.logical_and.reduce([np.isfinite(x) for x in losses.values()])
+        given, states, losses = (taught.diverged < 0, drawn.at(step), keys), [], []
+        for group, waiting in zip(groups, taught.states, strict=True):
+            own = waiting if len(groups) == 1 else parallel.shard(waiting)
+            new, found = program(own, *part(given, group), step, steps)
+            if group is groups[-1]:
+                drawn.prepare(step + steps)
+            states.append(kept(new, group))
+            losses.append(parallel.unshard(found, group.stop - group.start))
+        whole = {name: np.concatenate([found[name] for found in losses]) for name in losses[0]}
+        fails = (taught.diverged < 0) & ~np.logical_and.reduce([np.isfinite(x) for x in whole.values()])
         for k in np.flatnonzero(fails):
             _log.warning("%s: the learner of batch %d diverged; it stays as it was after %d updates", stage, k, step)
-        return Taught(states, np.where(fails, np.int32(step), taught.diverged)), losses
+        return Taught(states, np.where(fails, np.int32(step), taught.diverged)), whole
 
     def snapshot(taught: Taught) -> Taught:
-        return taught._replace(states=parallel.unshard(taught.states, learners))
+        parts = [parallel.unshard(x, g.stop - g.start) for x, g in zip(taught.states, groups, strict=True)]
+        return taught._replace(states=jax.tree.map(lambda *x: np.concatenate(x), *parts))
 
     look = (lambda step, taught: watch(step, snapshot(taught).states)) if watch else None
     state = Taught(states, diverged)

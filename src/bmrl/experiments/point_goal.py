@@ -27,7 +27,7 @@ def point_goal(scale: Scale, seed: int) -> Experiment:
     default = DistillConfig(
         student,
         ContextConfig(size=8),
-        updates=(100, 24_000, 100_000)[size],
+        updates=(40, 24_000, 100_000)[size],
         contexts=32,
         queries=16,
         queries_everywhere=True,
@@ -46,7 +46,7 @@ def point_goal(scale: Scale, seed: int) -> Experiment:
             prediction_hidden=(256,),
         ),
         context=PAPER,
-        updates=(100, 20_000, 100_000)[size],
+        updates=(40, 20_000, 100_000)[size],
         contexts=128,
         queries=1,
         queries_everywhere=False,
@@ -55,13 +55,13 @@ def point_goal(scale: Scale, seed: int) -> Experiment:
     )
     sac = SAC(hidden=(128, 128), batch_size=128, learning_rate=1e-3) if scale != "paper" else SAC()
     # At the usual -1 the entropy bonus keeps the mean action from saturating, which costs about 1 of the optimal -45.
-    teach = TeachConfig(replace(sac, target_entropy=-2.0), updates=(100, 16_000, 50_000)[size])
+    teach = TeachConfig(replace(sac, target_entropy=-2.0), updates=(40, 16_000, 50_000)[size])
     return Experiment(
         family="point-goal",
         seed=seed,
         collect=CollectConfig(
-            transitions=(400, 5000, 20_000)[size],
-            warmup=(200, 2000, 8000)[size],
+            transitions=(200, 5000, 20_000)[size],
+            warmup=(100, 2000, 8000)[size],
             warmup_hold=5,
             sac=sac,
         ),
