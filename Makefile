@@ -24,7 +24,7 @@ test: lint
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 	$(BIN)/python tools/check_wheel.py
 
-# Needs strace, and 10 GB of disk. On two idle cores, estimated from trials: kills-point-goal 90 minutes, files 60,
+# Needs strace, and 10 GB of disk. On two idle cores, estimated from trials: files 60 minutes, kills-point-goal 50,
 # kills-random and terminations 30 each, memory 15, the others some minutes. The first, third and fourth go on from
 # where they were stopped; remove runs/torture to begin anew.
 torture: setup

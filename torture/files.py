@@ -26,7 +26,8 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,8 +36,10 @@ from bmrl.errors import BmrlError
 from torture import Section, mutations
 from torture.hostile import FILES, Hostile
 from torture.kinds import KINDS, Kind, fingerprint
+from torture.trials import Outcome, carry_out
 
 SECONDS_PER_KIND = 300.0
+WORKERS = 1  # kinds side by side
 SECONDS = 2.0  # a reader may take
 DATA_BYTES = 256 << 20  # that a reader may hold at once
 SEED = 0
@@ -210,6 +213,11 @@ class Tally:
     failures: dict[str, str] = field(default_factory=dict)  # detail -> the first trial with it
     slowest: float = 0.0
 
+    @classmethod
+    def of(cls, outcome: Outcome) -> "Tally":
+        """What `damage_kind` counted."""
+        return cls(Counter(outcome["outcomes"]), Counter(outcome["forged"]), outcome["failures"], outcome["slowest"])
+
     def add(self, trial: "Trial", outcome: str, detail: str, seconds: float) -> None:
         """Count one trial."""
         (self.forged if trial.forged else self.outcomes)[outcome] += 1
@@ -263,14 +271,23 @@ def torture(kind: Kind, reader: Reader, trials: Iterable[int]) -> Tally:
 
 
 def damage_files(place: Path, seconds: float) -> Section:
-    """The campaign: `SECONDS_PER_KIND` of damage to each kind of file, done anew each time; ``place`` stays empty."""
-    each = min(SECONDS_PER_KIND, seconds / len(KINDS))
+    """The campaign: `SECONDS_PER_KIND` of damage to each kind of file, and the hostile files."""
+    trials = {kind.name: partial(damage_kind, kind) for kind in KINDS}
+    outcomes = carry_out(trials, place, seconds, WORKERS)
+    tallies = {name: Tally.of(outcome) for name, outcome in outcomes.items()}
     reader = Reader(KINDS)
-    tallies = {kind.name: torture(kind, reader, _numbers_for(each)) for kind in KINDS}
     hostile = {each: harm(each, reader) for each in FILES}
     reader.close()
-    text = section(each, tallies, hostile)
+    text = section(SECONDS_PER_KIND, tallies, hostile)
     return Section(text, text.count("FAILED"))
+
+
+def damage_kind(kind: Kind, place: Path) -> Outcome:
+    """`SECONDS_PER_KIND` of trials of one kind, as `Tally.of` reads them."""
+    reader = Reader([kind])
+    tally = torture(kind, reader, _numbers_for(SECONDS_PER_KIND))
+    reader.close()
+    return {"failure": next(iter(tally.failures), None), **asdict(tally)}
 
 
 def _numbers_for(seconds: float) -> Iterator[int]:
@@ -303,12 +320,11 @@ def harm(hostile: Hostile, reader: Reader) -> tuple[str, str]:
 
 INTRODUCTION = """## Damaged and hostile files
 
-`python -m torture.files --seconds {seconds:g}`: each kind was damaged for {seconds:g} s, one file a trial, and read in
-a process of its own. Refused means a `BmrlError` of one line. A trial fails if anything else is raised, the process
-ends, it takes over {limit:g} s or {mebibytes} MiB of data, anything is executed, or anything outside its directory is
-touched. Forged: the manifest was made to match, hashes and all; what is accepted then has to be a valid example of
-its kind. Files without a hash by design (config.json, results.json, metrics.csv) are a person's to edit: what is
-accepted has to be valid, too.
+Each kind was damaged for {seconds:g} s, one file a trial, and read in a process of its own. Refused means a `BmrlError`
+of one line. A trial fails if anything else is raised, the process ends, it takes over {limit:g} s or {mebibytes} MiB of
+data, anything is executed, or anything outside its directory is touched. Forged: the manifest was made to match, hashes
+and all; what is accepted then has to be a valid example of its kind. Files without a hash by design (config.json,
+results.json, metrics.csv) are a person's to edit: what is accepted has to be valid, too.
 
 | file | trials | refused | equal | other, valid | forged | refused | equal | other, valid | failed | slowest |
 |---|---|---|---|---|---|---|---|---|---|---|"""
