@@ -25,7 +25,7 @@ test: lint
 	$(BIN)/python tools/check_wheel.py
 
 # Needs strace, and 10 GB of disk. On two idle cores, estimated from trials: files 60 minutes, kills-point-goal 50,
-# kills-random and terminations 30 each, memory 15, the others some minutes. The first, third and fourth go on from
+# kills-random and terminations 30 each, memory 15, the others some minutes. The first four go on from
 # where they were stopped; remove runs/torture to begin anew.
 torture: setup
 	$(BIN)/python -m torture
