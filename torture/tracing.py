@@ -20,7 +20,7 @@ STRACE = ("strace", "--follow-forks", "--quiet=all", "--decode-fds=path", "--str
 
 _LINE = re.compile(r"(?P<process>\d+) +(?P<call>\w+)\((?P<rest>.*)")
 # Names that differ from run to run: ours, safetensors', and those of files without a name.
-_RANDOM = re.compile(r"\.tmp-[0-9a-f]{8}|\.tmp\w{6}|#\d+ \(deleted\)")
+_RANDOM = re.compile(r"\.tmp-[0-9a-f]{8}|\.tmp\w{6}|#\d+(?: \(deleted\))?")
 _REMOVES = re.compile(r"unlink|rmdir")
 
 
