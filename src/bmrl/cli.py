@@ -5,12 +5,15 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from bmrl.errors import BmrlError
 from bmrl.runs import stopping
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Directory = Annotated[Path, tyro.conf.Positional]
 
@@ -122,13 +125,50 @@ class Validate:
 
 
 @dataclass
-class Data:
-    """Batches: look at them before training does."""
+class Import:
+    """Logs (CSV, Parquet, NPZ, HDF5, Minari) into batches, by a mapping that says which column is what."""
 
-    # One class alone would be no subcommand: the None, which nobody can choose, makes it one.
+    sources: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """files, patterns, directories of files or of Minari datasets"""
+    mapping: Path
+    """a TOML file; 'bmrl data suggest' drafts it"""
+    out: Path
+    """the directory of batches to make, DIR/batches where 'bmrl run' is to find them in DIR"""
+    reward: str | None = None
+    """module:function or path.py:function, run for logs without rewards: observations [n, d_s], actions [n, d_a] as
+    logged, next observations [n, d_s] -> rewards [n]"""
+
+
+@dataclass
+class Suggest:
+    """Draft a mapping from a file of logs, to be looked at before 'bmrl data import' uses it."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """a file, or a Minari dataset's directory"""
+
+
+@dataclass
+class Export:
+    """Batches as Minari datasets, one an MDP, in Minari's own directory."""
+
+    directory: Directory
+    """a directory of batches mdp-000, mdp-001, ..., or a run directory with batches"""
+    minari: str
+    """NAMESPACE/FAMILY: the datasets are NAMESPACE/FAMILY/SPLIT/mdp-000-v0, ..."""
+    split: str = "train"
+    """what the MDPs are for: train or test"""
+
+
+@dataclass
+class Data:
+    """Batches: made from logs, looked at before training does, or given away."""
+
     command: tyro.conf.OmitSubcommandPrefixes[
         tyro.conf.OmitArgPrefixes[
-            Annotated[Validate, tyro.conf.subcommand("validate")] | Annotated[None, tyro.conf.Suppress]
+            Annotated[Import, tyro.conf.subcommand("import")]
+            | Annotated[Suggest, tyro.conf.subcommand("suggest")]
+            | Annotated[Validate, tyro.conf.subcommand("validate")]
+            | Annotated[Export, tyro.conf.subcommand("export")]
         ]
     ]
 
@@ -160,8 +200,11 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except stopping.Stopped:
-        again = "the same command" if isinstance(command, Reproduce) else "--resume"
-        print(f"stopped, and saved: continue with {again}", file=sys.stderr)
+        if isinstance(command, Data):
+            print("stopped: nothing is half done, the same command begins anew", file=sys.stderr)
+        else:
+            again = "the same command" if isinstance(command, Reproduce) else "--resume"
+            print(f"stopped, and saved: continue with {again}", file=sys.stderr)
         sys.exit(stopping.EXIT_CODE)
     except (MemoryError, RuntimeError) as error:
         from bmrl import parallel
@@ -176,8 +219,7 @@ def main() -> None:
 def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Reproduce) -> None:
     """Run one command."""
     if isinstance(command, Data):
-        assert command.command is not None
-        return print_report(command.command.directory)
+        return execute_data(command.command)
     from bmrl import parallel
 
     parallel.set_up_jax()
@@ -212,17 +254,53 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Reprodu
             report.evaluate_stage(run, command.mdp, command.split, command.episodes, command.context)
 
 
-def print_report(directory: Path) -> None:
-    """Print what the batches hold and every problem in them; raises BmrlError if training would refuse them."""
+def execute_data(command: Import | Suggest | Validate | Export) -> None:
+    """Run one command on data; none of them needs JAX."""
+    if isinstance(command, Validate):
+        print_report(command.directory)
+    elif isinstance(command, Import):
+        print_imported(command)
+    elif isinstance(command, Suggest):
+        from bmrl.data.suggest import suggest
+
+        print(suggest(command.source), end="")
+    else:
+        from bmrl.minari_export import export_minari
+
+        for dataset in export_minari(command.directory, command.minari, command.split):
+            print(dataset)
+
+
+def print_imported(command: Import) -> None:
+    """Import logs and print what they became; raises BmrlError if they were refused."""
+    from bmrl.data.import_report import counts_table, problems_table
+    from bmrl.data.importing import import_logs
+
+    imported = import_logs(command.sources, command.mapping, command.out, command.reward)
+    console = wide_console()
+    console.print(counts_table(imported))
+    if imported.problems:
+        console.print(problems_table(imported))
+        raise BmrlError(f"nothing was imported: change {command.mapping} as said above ({len(imported.problems)})")
+    print(f"imported into {command.out} (number of MDPs: {len(imported.mdps)}); look at it: bmrl data validate")
+
+
+def wide_console() -> "Console":
+    """A console for tables with long lines."""
     from rich.console import Console
 
-    from bmrl.data.validate import report_table, validate
-
-    report = validate(directory)
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a file's lines may be long
-    console.print(report_table(report))
+    return console
+
+
+def print_report(directory: Path) -> None:
+    """Print what the batches hold and every problem in them; raises BmrlError if training would refuse them."""
+    from bmrl.data.validate import report_table, validate
+
+    report = validate(directory)
+    wide_console().print(report_table(report))
     for kind, lines in (("note", report.notes), ("problem", report.problems)):
         for line in lines:
             print(f"{kind}: {line}")

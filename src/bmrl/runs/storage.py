@@ -289,6 +289,12 @@ class ScratchArray:
         except OSError as error:
             raise _not_saved(self._directory, error) from error
 
+    def append(self, rows: np.ndarray) -> None:
+        """Put ``rows`` after the last one: the array grows. Raises ``BmrlError`` where the disk is full."""
+        first = self._shape[0]
+        self._shape = (first + len(rows), *self._shape[1:])
+        self.write((first,), rows)
+
     def read(self) -> np.ndarray:
         """The whole array, mapped and read-only; the last call, for the file is then held by the mapping alone."""
         with self._file:

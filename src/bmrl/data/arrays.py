@@ -1,0 +1,392 @@
+"""Reads arrays, NPZ and HDF5: some rows at a time, whatever their first axes are.
+
+Where there is one observation more than actions in an episode, the last row gets no action:
+
+    observations   0   1   2   3
+    actions        0   1   2   NaN         valid:  yes yes yes no
+"""
+
+import bisect
+import math
+import zipfile
+import zlib
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bmrl.data import hdf5
+from bmrl.data import mapping as mapping_module
+from bmrl.data.readers import CHUNK_BYTES, MISSING_FLAG, Array, Chunk, Key, Reader, Source, Times, Use, flags_of, key_of
+from bmrl.errors import BmrlError
+
+MAX_WHOLE_BYTES = 1 << 26  # what can only be read whole may be this large
+MAX_RATIO = 1100  # of unpacked to packed bytes: deflate does not reach it
+
+
+class Npy:
+    """One array of an NPZ file, read from its beginning to its end, once."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str):
+        """Raises ``ValueError`` where it is no plain array, or its size is not what it declares."""
+        info = archive.getinfo(f"{name}.npy")
+        if info.file_size > MAX_RATIO * info.compress_size + MAX_RATIO:
+            raise ValueError(f"it unpacks {info.compress_size} bytes to {info.file_size}")
+        self._file = archive.open(info)
+        if np.lib.format.read_magic(self._file) != (1, 0):
+            raise ValueError("not version 1.0")
+        self.shape, self._fortran, self.dtype = np.lib.format.read_array_header_1_0(self._file)
+        if self.dtype.kind not in "biufSUM" or self.dtype.itemsize == 0:
+            raise ValueError(f"dtype {self.dtype}: numbers or texts are needed; nothing that is pickled is opened")
+        size = math.prod(self.shape) * self.dtype.itemsize
+        if not self.shape or min(self.shape) < 0 or size != info.file_size - self._file.tell():
+            raise ValueError(f"it declares shape {list(self.shape)} of {self.dtype}, and holds another size")
+        if self._fortran and len(self.shape) > 1:
+            if size > MAX_WHOLE_BYTES:
+                raise ValueError("it lies in Fortran order; save it by np.ascontiguousarray")
+            self._whole = np.frombuffer(self._file.read(size), self.dtype).reshape(self.shape, order="F")
+
+    def read(self, prefix: tuple[int, ...], start: int, stop: int) -> Array:
+        """The items ``[*prefix, start:stop]``, which are the next ones."""
+        if self._fortran and len(self.shape) > 1:
+            return self._whole[(*prefix, slice(start, stop))]
+        shape = (stop - start, *self.shape[len(prefix) + 1 :])
+        size = math.prod(shape) * self.dtype.itemsize
+        content = self._file.read(size)
+        if len(content) != size:
+            raise EOFError("it ends early")
+        return np.frombuffer(content, self.dtype).reshape(shape)
+
+
+class Hdf5Array:
+    """One array of an HDF5 file."""
+
+    def __init__(self, array: Any):
+        self._array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def read(self, prefix: tuple[int, ...], start: int, stop: int) -> Array:
+        """The items ``[*prefix, start:stop]``."""
+        found: Array = self._array[(*prefix, slice(start, stop))]
+        return found
+
+
+class Group(NamedTuple):
+    """Arrays whose rows belong together: all of a file, or one episode of it."""
+
+    label: str
+    arrays: Mapping[str, Npy | Hdf5Array]
+
+
+class ArrayReader(Reader):
+    """Arrays whose rows are transitions, or whose first axes are named by the mapping."""
+
+    def __init__(self, source: Source, mapping: mapping_module.Mapping):
+        """Raises ``BmrlError`` where the file is damaged, or of another kind than its name says."""
+        self.source, self._mapping = source, mapping
+        self._firsts: list[int] = []  # the first row of each group
+        self._labels: list[str] = []
+        self._lengths: tuple[int, ...] = ()  # of the axes before "time" and of "time", where the mapping names them
+
+    def where(self, row: int) -> str:
+        """See `Reader.where`."""
+        if self._lengths:
+            *axes, step = map(int, np.unravel_index(row, self._lengths))
+            names = ("MDP", "episode")[-len(axes) :]
+            return f"{self.source.path}, {', '.join(map('{} {}'.format, names, axes))}, step {step}"
+        number = bisect.bisect_right(self._firsts, row) - 1
+        if number < 0 or not self._labels[number]:
+            return f"{self.source.path}, row {row}"
+        return f"{self.source.path}, {self._labels[number]}, step {row - self._firsts[number]}"
+
+    def chunks(self, uses: Mapping[str, Use]) -> Iterator[Chunk]:
+        """See `Reader.chunks`."""
+        pieces = self._stacked(uses) if self._mapping.axes else self._grouped(uses)
+        waiting: list[Chunk] = []
+        for piece in pieces:  # episodes may be short: several make a chunk
+            waiting.append(piece)
+            if sum(chunk.size for chunk in waiting) >= self._rows(uses):
+                yield _joined(waiting)
+                waiting = []
+        if waiting:
+            yield _joined(waiting)
+
+    def _rows(self, uses: Mapping[str, Use]) -> int:
+        return max(1, CHUNK_BYTES // (8 * max(1, self._width)))
+
+    _width = 1  # numbers in a row
+
+    @abstractmethod
+    def array(self, name: str) -> "Npy | Hdf5Array":
+        """One of the arrays, of the first group if there are groups; ``BmrlError`` where it cannot be read."""
+
+    @abstractmethod
+    def _groups(self, names: list[str]) -> Iterator[Group]:
+        """The groups, each with the arrays of these names."""
+
+    def _grouped(self, uses: Mapping[str, Use]) -> Iterator[Chunk]:
+        """The rows of groups, an episode each, or of all arrays."""
+        first = 0
+        for number, group in enumerate(self._groups(list(uses))):
+            lengths = {name: array.shape[0] for name, array in group.arrays.items()}
+            longest, lasts_alone = self._check_lengths(lengths, group.label)
+            self._width = sum(math.prod(array.shape[1:]) for array in group.arrays.values())
+            self._firsts.append(first)
+            self._labels.append(group.label)
+            for start in range(0, longest, self._rows(uses)):
+                stop = min(start + self._rows(uses), longest)
+                columns = {
+                    name: self._column(name, array, (), start, stop, lengths[name], longest, uses[name], first)
+                    for name, array in group.arrays.items()
+                }
+                valid = np.arange(start, stop) < longest - 1 if lasts_alone else None
+                episodes = np.full(stop - start, number) if self._mapping.groups or lasts_alone else None
+                yield Chunk(first + start, stop - start, columns, valid, episodes)
+            first += longest
+
+    def _column(
+        self,
+        name: str,
+        array: Npy | Hdf5Array,
+        prefix: tuple[int, ...],
+        start: int,
+        stop: int,
+        length: int,
+        longest: int,
+        use: Use,
+        first: int,
+    ) -> Any:
+        """Rows ``start`` to ``stop`` of an array; those that it lacks at its end are filled up."""
+        moved = self._is_late(name, length, longest)
+        if moved and start == 0:
+            array.read(prefix, 0, 1)
+        values = array.read(prefix, start + moved, min(stop + moved, length))
+        column = _convert(values, use, lambda row: f"{self.where(first + start + row)}, array {name!r}")
+        return _filled(column, stop - start)
+
+    def _is_late(self, name: str, length: int, longest: int) -> bool:
+        """Whether row t + 1 tells of transition t: Minari's infos, whose first row is the reset's."""
+        shorter = self._shorter
+        return shorter and length == longest and name in self._mapping.infos.values()
+
+    _shorter = False  # whether there is an observation more than actions
+
+    def _check_lengths(self, lengths: Mapping[str, int], label: str) -> tuple[int, bool]:
+        """The number of rows, and whether the last one has no action."""
+        longest = max(lengths.values())
+        where = ", ".join(filter(None, (str(self.source.path), label)))
+        actions = min(lengths[pick.name] for pick in self._picks("actions"))
+        self._shorter = actions == longest - 1
+        for name, length in lengths.items():
+            if length not in (longest, actions) or actions < longest - 1:
+                told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+                raise self._mapping.error(
+                    "axes", f"{where}: arrays of unequal length ({told}); an episode may have one observation more"
+                )
+        outcomes = {lengths[pick.name] for key in ("rewards", "terminations") for pick in self._picks(key)}
+        if self._shorter and self._mapping.outcome_of != "last action" and longest in outcomes:
+            raise self._mapping.error(
+                "outcome_of", f"{where}: rewards and ends have one row more than actions: say whose they are"
+            )
+        if self._shorter and self._mapping.outcome_of == "last action" and actions in outcomes:
+            raise self._mapping.error("outcome_of", f'{where}: rewards and ends are those of "this action"')
+        return longest, self._shorter
+
+    def _picks(self, key: str) -> list[mapping_module.Pick]:
+        said = getattr(self._mapping, key)
+        specs = () if said in (None, mapping_module.NONE) else (said,) if isinstance(said, str) else said
+        where = str(self.source.path)
+        return [p for spec in specs for p in self._mapping.pick(key, spec.removeprefix("not "), self.names, where)]
+
+    def _stacked(self, uses: Mapping[str, Use]) -> Iterator[Chunk]:
+        """The rows of arrays that have an axis of episodes, and maybe one of MDPs, before that of time."""
+        axes = self._mapping.axes
+        assert axes is not None
+        before = axes.count(",")
+        (group,) = self._groups(list(uses))
+        arrays = group.arrays
+        shapes = {name: array.shape for name, array in arrays.items()}
+        wanted = shapes[self._picks("actions")[0].name][:before]
+        for name, shape in shapes.items():
+            if len(shape) <= before or shape[:before] != wanted:
+                raise self._mapping.error(
+                    "axes", f"{self.source.path}: {name!r} has shape {list(shape)}, its first axes are to be {axes}"
+                )
+        lengths = {name: shape[before] for name, shape in shapes.items()}
+        longest, lasts_alone = self._check_lengths(lengths, "")
+        self._lengths = (*wanted, longest)
+        self._width = sum(math.prod(shape[before + 1 :]) for shape in shapes.values())
+        if 8 * self._width * longest > MAX_WHOLE_BYTES * 4:
+            raise self._mapping.error("axes", f"{self.source.path}: episodes of {longest} steps are too long for this")
+        many = max(1, self._rows(uses) // max(1, longest))
+        late = {name for name in arrays if self._is_late(name, lengths[name], longest)}
+        for number in range(math.prod(wanted[:-1])):
+            for start in range(0, wanted[-1], many):
+                stop = min(start + many, wanted[-1])
+                prefix = (number,) if before == 2 else ()
+                first = (number * wanted[-1] + start) * longest
+                columns = {
+                    name: self._flat(name, array.read(prefix, start, stop), longest, uses[name], first, name in late)
+                    for name, array in arrays.items()
+                }
+                size = (stop - start) * longest
+                episodes = np.repeat(np.arange(start, stop) + number * wanted[-1], longest)
+                valid = np.tile(np.arange(longest) < longest - 1, stop - start) if lasts_alone else None
+                mdps = Key(np.zeros(size, np.int64), [str(number)]) if before == 2 else None
+                yield Chunk(first, size, columns, valid, episodes, mdps)
+
+    def _flat(self, name: str, values: Array, longest: int, use: Use, first: int, late: bool) -> Any:
+        """Episodes [e, T, ...] as rows [e L, ...], each filled up to L of them."""
+        values = values[:, late:]
+        episodes, length = values.shape[:2]
+        column = _convert(
+            values.reshape(episodes * length, *values.shape[2:]),
+            use,
+            lambda row: f"{self.where(first + row // length * longest + row % length)}, array {name!r}",
+        )
+        if length == longest:
+            return column
+        parts = [_part(column, slice(n * length, (n + 1) * length)) for n in range(episodes)]
+        return _concatenated([_filled(part, longest) for part in parts])
+
+
+class NpzReader(ArrayReader):
+    """An NPZ file, as ``numpy.savez`` makes it."""
+
+    def __init__(self, source: Source, mapping: mapping_module.Mapping):
+        """Raises ``BmrlError`` where it is no archive."""
+        super().__init__(source, mapping)
+        try:
+            self._archive = zipfile.ZipFile(source.path)
+        except (OSError, *_DAMAGED) as error:
+            raise BmrlError(f"{source.path} cannot be read as NPZ: {mapping_module.one_line(error)}") from error
+        names = [name for name in self._archive.namelist() if name.endswith(".npy")]
+        self.names = [name.removesuffix(".npy") for name in names]
+
+    def chunks(self, uses: Mapping[str, Use]) -> Iterator[Chunk]:
+        """See `Reader.chunks`."""
+        try:
+            yield from super().chunks(uses)
+        except _DAMAGED as error:
+            raise BmrlError(f"{self.source.path} is damaged: {mapping_module.one_line(error)}") from error
+
+    def array(self, name: str) -> Npy:
+        """See `ArrayReader.array`."""
+        try:
+            return Npy(self._archive, name)
+        except Exception as error:  # the header's parser lets through whatever Python raises
+            raise BmrlError(
+                f"{self.source.path}: the array {name!r} cannot be read: {mapping_module.one_line(error)}"
+            ) from error
+
+    def _groups(self, names: list[str]) -> Iterator[Group]:
+        if self._mapping.groups:
+            raise self._mapping.error("groups", f"{self.source.path} is no HDF5 file: it has no groups")
+        yield Group("", {name: self.array(name) for name in names})
+
+
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError, OverflowError)
+
+
+class Hdf5Reader(ArrayReader):
+    """An HDF5 file: D4RL's, with rows one after the other, or Minari's, with a group an episode."""
+
+    def __init__(self, source: Source, mapping: mapping_module.Mapping):
+        """Raises ``BmrlError`` where it is no HDF5 file, or has no such groups."""
+        super().__init__(source, mapping)
+        self._file = hdf5.open_file(source.path)
+        with hdf5.reading(source.path):
+            self._places = (
+                hdf5.groups(self._file, source.path, mapping.groups) if mapping.groups else [("", self._file)]
+            )
+            if not self._places:
+                has = ", ".join(list(self._file)[:9])
+                raise mapping.error("groups", f"{source.path} has no groups {mapping.groups!r}; it has {has}")
+            self.names = hdf5.array_names(self._places[0][1], source.path)
+
+    def chunks(self, uses: Mapping[str, Use]) -> Iterator[Chunk]:
+        """See `Reader.chunks`."""
+        with hdf5.reading(self.source.path):
+            yield from super().chunks(uses)
+
+    def array(self, name: str) -> Hdf5Array:
+        """See `ArrayReader.array`."""
+        return self._array(*self._places[0], name)
+
+    def _groups(self, names: list[str]) -> Iterator[Group]:
+        for label, group in self._places:
+            yield Group(label, {name: self._array(label, group, name) for name in names})
+
+    def _array(self, label: str, group: Any, name: str) -> Hdf5Array:
+        with hdf5.reading(self.source.path):
+            array = hdf5.member(group, name, self.source.path)
+            if array is None or not hasattr(array, "dtype"):
+                raise BmrlError(f"{self.source.path}, {label}: there is no array {name!r}")
+            return Hdf5Array(hdf5.check_array(array, f"{label}/{name}".lstrip("/"), self.source.path))
+
+
+def _convert(values: Array, use: Use, where: Any) -> Any:
+    """Rows of an array as their use asks for."""
+    kind = values.dtype.kind
+    if use == "number":
+        if kind not in "biuf":
+            raise BmrlError(f"{where(0)} has dtype {values.dtype}, numbers are needed")
+        return values.astype(np.float64)
+    if values.ndim > 1 and math.prod(values.shape[1:]) != 1:
+        raise BmrlError(f"{where(0)} has rows of shape {list(values.shape[1:])}, one value a row is needed")
+    values = values.reshape(len(values))
+    if use == "key":
+        names, codes = np.unique(values, return_inverse=True)
+        missing = np.isnan(names[codes]) if kind == "f" else np.zeros(len(codes), bool)
+        return key_of(names.tolist(), np.where(missing, -1, codes).astype(np.int64))
+    if use == "time" and kind == "M":
+        return Times(values.astype("M8[us]").astype(np.int64) / 1e6, "local")
+    if kind not in "biuf":
+        raise BmrlError(f"{where(0)} has dtype {values.dtype}, numbers are needed")
+    return flags_of(values.astype(np.float64), where) if use == "flag" else Times(values.astype(np.float64), "number")
+
+
+def _filled(column: Any, size: int) -> Any:
+    """A column with rows for what is missing at its end."""
+    if isinstance(column, Key):
+        return Key(np.pad(column.codes, (0, size - len(column.codes)), mode="edge"), column.names)
+    if isinstance(column, Times):
+        return Times(_filled(column.values, size), column.clock)
+    lacking = (size - len(column), *column.shape[1:])
+    return np.concatenate([column, np.full(lacking, MISSING_FLAG if column.dtype == np.int8 else np.nan, column.dtype)])
+
+
+def _part(column: Any, rows: slice) -> Any:
+    if isinstance(column, Key):
+        return Key(column.codes[rows], column.names)
+    return Times(column.values[rows], column.clock) if isinstance(column, Times) else column[rows]
+
+
+def _concatenated(columns: list[Any]) -> Any:
+    one = columns[0]
+    if isinstance(one, Times):
+        return Times(np.concatenate([column.values for column in columns]), one.clock)
+    if isinstance(one, Key):
+        names = list(dict.fromkeys(name for column in columns for name in column.names))
+        place = {name: code for code, name in enumerate(names)}
+        tables = [np.array([*(place[name] for name in column.names), -1]) for column in columns]  # the last one: -1
+        return Key(np.concatenate([t[column.codes] for t, column in zip(tables, columns, strict=True)]), names)
+    return np.concatenate(columns)
+
+
+def _joined(chunks: list[Chunk]) -> Chunk:
+    """Chunks of which each follows the one before, as one."""
+    if len(chunks) == 1:
+        return chunks[0]
+
+    def join(name: str) -> Any:
+        found = [getattr(chunk, name) for chunk in chunks]
+        if all(each is None for each in found):
+            return None
+        sizes = [chunk.size for chunk in chunks]
+        return _concatenated([np.ones(n, bool) if x is None else x for x, n in zip(found, sizes, strict=True)])
+
+    names = chunks[0].columns
+    columns = {name: _concatenated([chunk.columns[name] for chunk in chunks]) for name in names}
+    size = sum(chunk.size for chunk in chunks)
+    return Chunk(chunks[0].first, size, columns, join("valid"), join("episodes"), join("mdps"))

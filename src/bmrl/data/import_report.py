@@ -1,0 +1,115 @@
+"""What an import tells: what the rows of every MDP became, and what the mapping has to say first."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+
+from bmrl.data.mapping import Mapping
+
+COUNTS = {
+    "rows": "rows",
+    "transitions": "transi-\ntions",
+    "episodes": "episodes",
+    "terminated": "termi-\nnated",
+    "truncated": "trun-\ncated",
+    "cut": "cut by\nthe log",
+    "gaps": "gaps\nin time",
+    "missing": "with missing\nvalues",
+    "jumps": "jumps",
+    "duplicates": "duplicates\ndropped",
+    "observations": "observation\nalone",
+    "unused": "unused\nrows",
+}
+
+# What can be wrong with rows -> the mapping's line to change, and what it may say.
+SAYS = {
+    "order": ("unordered", 'an earlier episode goes on in the next row: unordered = "sort" puts rows in order'),
+    "backwards": (
+        "unordered",
+        'time goes back in the next row: unordered = "sort" puts rows in order; a clock that is changed in autumn needs '
+        'its timezone = "Europe/Vienna"',
+    ),
+    "repeated": (
+        "duplicates",
+        'the next row has the same time: duplicates = "first" or "last" keeps one of them; a clock that is changed in '
+        'autumn needs its timezone = "Europe/Vienna"',
+    ),
+    "gap": (
+        "gaps",
+        'the next row is not a step away: gaps = "cut" ends episodes there, "keep" goes on; or another step; a clock '
+        'that is changed in spring needs its timezone = "Europe/Vienna"',
+    ),
+    "terminal": (
+        "terminal_observation",
+        'a terminal transition whose next observation is not in the log: map next_observations, or say "repeat" (the '
+        'row\'s own, on which no value depends) or "drop"; or outcome_of = "last action", if the row is the terminal state',
+    ),
+    "action missing": ("missing", 'the action is missing, amid an episode: missing = "cut" ends episodes at such rows'),
+    "value missing": ("missing", 'a value is missing: missing = "cut" ends episodes at such rows'),
+    "value infinite": (
+        "missing",
+        'a value is infinite, or too large for a float32: missing = "cut" ends episodes at such rows',
+    ),
+    "outside": (
+        "low",
+        "an action lies outside of its bounds: low and high are those of what can be asked for, in its own unit (choices, "
+        "as 0, 1, 2, are discrete actions: no learner of bmrl has them)",
+    ),
+    "whole": (
+        "low",
+        "all actions are whole numbers. If they are choices, they are discrete: bmrl's learners have continuous actions "
+        "only (discrete ones would need a value for each choice). If they are amounts, say so by low and high",
+    ),
+    "alone": ("episode", "no row is followed by another one of its episode: there is no transition"),
+}
+
+
+@dataclass
+class Problem:
+    """Why an import is refused: a key of `SAYS`, where it is at first, and in how many rows."""
+
+    kind: str
+    where: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was imported, or why nothing was.
+
+    Attributes:
+        mdps: {name in the logs: what was counted}.
+        problems: (MDP's name in the logs, the problem); batches are written only if there is none.
+    """
+
+    mdps: dict[str, Counter[str]]
+    problems: list[tuple[str, Problem]]
+    mapping: Mapping
+
+
+def counts_table(imported: Imported) -> Table:
+    """A line an MDP: what its rows became."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
+    table.add_column("batch", no_wrap=True)
+    table.add_column("MDP", overflow="fold")
+    for head in COUNTS.values():
+        table.add_column(head, justify="right")
+    for number, (name, counts) in enumerate(imported.mdps.items()):
+        cells = [f"{counts[count]:,}" for count in COUNTS]
+        table.add_row("–" if imported.problems else f"mdp-{number:03d}", name, *cells)
+    return table
+
+
+def problems_table(imported: Imported) -> Table:
+    """A line a problem: where it is at first, how often, and what the mapping may say about it."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
+    for head in ("MDP", "first at", "rows", "mapping", "what, and what to say"):
+        table.add_column(head, overflow="fold", justify="right" if head == "rows" else "left")
+    for name, problem in imported.problems:
+        key, what = SAYS[problem.kind]
+        line = imported.mapping.lines.get(key)
+        place = f"line {line}: {key}" if line else f"add {key}"
+        table.add_row(name, problem.where, f"{problem.count:,}", place, what)
+    return table

@@ -1,0 +1,112 @@
+"""Logs in: from a person's files, by a mapping, to the batches of MDPs; or to the list of what has to be said first.
+
+Files are read some rows at a time (`intake.py`). The rows of each MDP wait on the disk, so that MDPs may take turns in
+a file; then they are taken apart into episodes (`episodes.py`), and only if nothing is wrong in any MDP, batches are
+written.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from bmrl.data.batch import write_batch
+from bmrl.data.episodes import FLAGS, Assembler, Episodes, scaling
+from bmrl.data.import_report import Imported, Problem
+from bmrl.data.intake import Intake
+from bmrl.data.mapping import read_mapping
+from bmrl.data.readers import natural
+from bmrl.data.reward import load_reward
+from bmrl.data.sources import find_sources, open_reader
+from bmrl.errors import BmrlError
+from bmrl.runs.progress import Progress
+from bmrl.runs.storage import committed_names
+
+
+def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, reward: str | None = None) -> Imported:
+    """Writes the batches mdp-000, mdp-001, ... to ``out``, one for each MDP, in the order of the MDPs' names.
+
+    Args:
+        sources: files, patterns, directories, Minari datasets.
+        mapping_path: what is what in them.
+        out: a directory that is not there, or empty.
+        reward: "module:function" or "path.py:function" for logs without rewards; its code is run.
+
+    What can only be judged with all rows seen is in the result; for anything else ``BmrlError`` is raised, naming the
+    file, row and column, or the mapping's line.
+
+    Memory: some rows; with ``unordered`` or ``duplicates`` in the mapping also 32 bytes for each row of one MDP.
+    """
+    mapping = read_mapping(mapping_path)
+    if (mapping.rewards is None) == (reward is None):
+        raise mapping.error(
+            "rewards",
+            "rewards come from a column, or from a function by --reward path.py:function; "
+            + ("say one of them" if reward is None else "not from both"),
+        )
+    if committed_names(out):
+        raise BmrlError(f"{out} already holds {committed_names(out)[0]}: remove it, or choose another --out")
+    function = None if reward is None else load_reward(reward)
+    readers = [open_reader(source, mapping) for source in find_sources(sources)]
+    try:
+        intake = Intake(mapping, readers, out)
+        with Progress("read", len(readers)) as progress:
+            for number in range(len(readers)):
+                intake.read(number)
+                progress.update(number + 1)
+        names = sorted(intake.logs, key=natural)
+        if not names:
+            raise BmrlError(f"{readers[0].source.path} has no rows")
+        found: dict[str, Episodes] = {}
+        with Progress("check", len(names)) as progress:
+            for name in names:
+                log = intake.logs[name]
+                assembler = Assembler(name, mapping, intake.labels, log.exact, function, out)
+                found[name] = assembler.assemble(log.rows.read())
+                del log.rows  # what was read is freed with it
+                progress.update(len(found))
+        problems = [(name, problem) for name in names for problem in found[name].problems.values()]
+        problems += [(name, Problem("alone", "all rows", n)) for name in names if (n := _lonely(found[name]))]
+        if not problems:
+            _write(intake, names, found, out, reward)
+        return Imported({name: found[name].counts for name in names}, problems, mapping)
+    finally:
+        with contextlib.suppress(OSError):
+            out.rmdir()  # if nothing was written
+
+
+def _lonely(found: Episodes) -> int:
+    """How many rows an MDP has of which none is a transition, for no other reason."""
+    return 0 if found.counts["transitions"] or found.problems else found.counts["rows"]
+
+
+def _write(intake: Intake, names: list[str], found: dict[str, Episodes], out: Path, reward: str | None) -> None:
+    """Writes the batches, the first one last: without it a directory that a kill left is not taken for whole."""
+    mapping, labels = intake.mapping, intake.labels
+    low, high = scaling(mapping, len(labels.actions))
+    with Progress("write", len(names)) as progress:
+        for number in reversed(range(len(names))):
+            name = names[number]
+            observations, transitions = found[name].observations.read(), found[name].transitions.read()
+            fields = transitions.dtype.names or ()
+            sources = [intake.readers[file].source for file in sorted(intake.logs[name].files)]
+            family = mapping.family or sources[0].family
+            provenance = {
+                "imported": name,
+                "sources": [str(source.path) for source in sources],
+                "mapping": mapping.said,
+                "reward": reward,
+                "observations": labels.observations,
+                # An action a of the batch is low + (a + 1) (high - low) / 2 in its own unit.
+                "actions": {"names": labels.actions, "low": low.tolist(), "high": high.tolist()},
+                "counts": dict(found[name].counts),
+            }
+            write_batch(
+                out / f"mdp-{number:03d}",
+                observations=observations,
+                **{key: transitions[key] for key in ("actions", "rewards", *FLAGS)},
+                infos={key.removeprefix("infos."): transitions[key] for key in fields if key.startswith("infos.")},
+                mdp=sources[0].parameters,
+                family=family,
+                provenance=provenance,
+            )
+            progress.update(len(names) - number)

@@ -1,0 +1,278 @@
+"""Distributes the rows of files among MDPs, in the form in which episodes are made of them."""
+
+import zoneinfo
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bmrl.data.clock import Clock
+from bmrl.data.episodes import FLAGS, Array, Labels, row_type, scaling
+from bmrl.data.mapping import NONE, Mapping, Pick
+from bmrl.data.readers import MISSING_FLAG, Chunk, Key, Reader, Times, Use
+from bmrl.data.sources import name_from_file
+from bmrl.errors import BmrlError
+from bmrl.runs.storage import ScratchArray
+
+MAX_MDPS = 400  # a file waits open for each; a column that names more is hardly that of the MDPs
+MAX_COLUMNS = 100_000  # of an observation
+
+
+@dataclass
+class Log:
+    """The rows of one MDP, as they come.
+
+    Attributes:
+        rows: on the disk, a `row_type` each.
+        files: the numbers of the files that they come from.
+        episodes: {(file, its name there): number}, by first appearance.
+        clock: of its local times.
+        exact: whether every row with an action is followed by its next observation.
+    """
+
+    rows: ScratchArray
+    clock: Clock | None
+    files: set[int] = field(default_factory=set)
+    episodes: dict[Any, int] = field(default_factory=dict)
+    exact: bool = False
+
+
+class Intake:
+    """Distributes the rows of files among MDPs.
+
+    Attributes:
+        logs: {MDP's name: its rows}.
+        labels: names of columns.
+    """
+
+    def __init__(self, mapping: Mapping, readers: Sequence[Reader], scratch: Path):
+        self.mapping, self.readers, self._scratch = mapping, readers, scratch
+        self.logs: dict[str, Log] = {}
+        self._type: np.dtype[Any] | None = None
+        self._clock: str | None = None
+        self._zone = _zone(mapping)
+        self.labels = Labels(self._place, [], [], False)
+
+    def read(self, number: int) -> None:
+        """Takes in all rows of a file."""
+        reader, mapping = self.readers[number], self.mapping
+        where = str(reader.source.path)
+        self._vectors = {
+            key: [pick for spec in getattr(mapping, key) for pick in mapping.pick(key, spec, reader.names, where)]
+            for key in ("observations", "actions", "next_observations")
+        }
+        self._columns: dict[str, tuple[str, Use]] = {}
+        for key, use in _USES.items():
+            spec = getattr(mapping, key)
+            if spec not in (None, NONE):
+                (pick,) = mapping.pick(key, spec.removeprefix("not ") if use == "flag" else spec, reader.names, where)[
+                    :1
+                ]
+                self._columns[key] = (pick.name, use)
+        infos = {name: mapping.pick("infos", spec, reader.names, where)[0].name for name, spec in mapping.infos.items()}
+        uses: dict[str, Use] = {pick.name: "number" for picks in self._vectors.values() for pick in picks}
+        uses |= dict.fromkeys(infos.values(), "number")
+        for key, (name, use) in self._columns.items():
+            if uses.setdefault(name, use) != use:
+                raise mapping.error(key, f"the column {name!r} is used in two ways: as {uses[name]} and as {use}")
+        for chunk in reader.chunks(uses):
+            if chunk.size:
+                self._take(number, chunk, infos)
+
+    def _take(self, number: int, chunk: Chunk, infos: dict[str, str]) -> None:
+        reader, mapping = self.readers[number], self.mapping
+        vectors = {key: _matrix(chunk, picks) for key, picks in self._vectors.items() if picks}
+        if self._type is None:
+            self._begin(chunk, vectors, {name: chunk.columns[column].shape[1:] for name, column in infos.items()})
+        assert self._type is not None
+        rows = np.zeros(chunk.size, self._type)
+        for key, field_name in _VECTOR_FIELDS.items():
+            if key in vectors:
+                wanted = self._type[field_name].shape[0]
+                if vectors[key].shape[1] != wanted:
+                    raise mapping.error(
+                        key, f"{reader.source.path} has {vectors[key].shape[1]} columns of these, {wanted} are needed"
+                    )
+                with np.errstate(over="ignore"):
+                    rows[field_name] = vectors[key]
+        with np.errstate(over="ignore"):
+            if "rewards" in self._columns:
+                rows["rewards"] = self._single(chunk, "rewards")
+            for name, column in infos.items():
+                rows[f"infos.{name}"] = chunk.columns[column]
+        for key in FLAGS:
+            rows[key] = self._flag(chunk, key) if key in self._columns else 0
+        valid = np.ones(chunk.size, bool) if chunk.valid is None else chunk.valid
+        rows["valid"] = valid if "valids" not in self._columns else valid & (self._flag(chunk, "valids") != 0)
+        rows["file"], rows["row"] = number, np.arange(chunk.first, chunk.first + chunk.size)
+        names = self._names(number, chunk)
+        order = np.argsort(names.codes, kind="stable")
+        starts = np.flatnonzero(np.diff(names.codes[order], prepend=-1))
+        for part in np.split(order, starts[1:]):
+            log = self._log(names.names[int(names.codes[part[0]])])
+            log.files.add(number)
+            log.exact = chunk.valid is not None
+            mine = rows[part]
+            mine["episode"] = self._episodes(log, number, chunk, part)
+            if "time" in self._columns:
+                mine["time"] = self._times(log, number, chunk, part)
+            log.rows.append(mine)
+
+    def _begin(self, chunk: Chunk, vectors: dict[str, Array], infos: dict[str, tuple[int, ...]]) -> None:
+        """What the first rows tell of all: how wide they are, and what their columns are called."""
+        names = {key: _labels(chunk, self._vectors[key]) for key in ("observations", "actions")}
+        if len(names["observations"]) > MAX_COLUMNS:
+            raise self.mapping.error(
+                "observations", f"{len(names['observations'])} columns are more than {MAX_COLUMNS}"
+            )
+        scaling(self.mapping, len(names["actions"]))
+        widths = (len(names["observations"]), len(names["actions"]))
+        self._type = row_type(*widths, "next_observations" in vectors, infos)
+        exact = chunk.valid is not None or "next_observations" in vectors
+        if "rewards" in self._columns and self.mapping.outcome_of is None and not exact:
+            raise self.mapping.error(
+                "outcome_of",
+                'say whose reward and end a row holds: outcome_of = "this action" if they came after the row\'s action, '
+                '"last action" if they came with its observation',
+            )
+        if "time" in self._columns:
+            self._clock = chunk.columns[self._columns["time"][0]].clock
+            if self._clock == "number" and isinstance(self.mapping.said["step"], str) and self.mapping.step != np.inf:
+                raise self.mapping.error("step", "times are plain numbers here: give the step as one, in their unit")
+            if self._zone is not None and self._clock != "local":
+                raise self.mapping.error("timezone", "times are plain numbers, or name their zone: leave the line out")
+        self.labels = Labels(self._place, names["observations"], names["actions"], self._clock in ("local", "utc"))
+
+    def _place(self, file: int, row: int) -> str:
+        return self.readers[file].where(row)
+
+    def _log(self, name: str) -> Log:
+        if name not in self.logs:
+            if len(self.logs) == MAX_MDPS:
+                raise self.mapping.error(
+                    "mdp", f"there are more than {MAX_MDPS} MDPs: is this the column that names them?"
+                )
+            assert self._type is not None
+            clock = None if self._zone is None else Clock(self._zone)
+            self.logs[name] = Log(ScratchArray(self._scratch, (0,), self._type), clock)
+        return self.logs[name]
+
+    def _names(self, number: int, chunk: Chunk) -> Key:
+        """Which MDP each row is of."""
+        if "mdp" in self._columns:
+            return self._key(number, chunk, "mdp")
+        if chunk.mdps is not None:
+            return chunk.mdps
+        return Key(np.zeros(chunk.size, np.int64), [name_from_file(self.readers[number].source, self.mapping)])
+
+    def _key(self, number: int, chunk: Chunk, key: str) -> Key:
+        column = self._columns[key][0]
+        found: Key = chunk.columns[column]
+        unnamed = np.flatnonzero(
+            (found.codes < 0) | np.isin(found.codes, [c for c, n in enumerate(found.names) if not n])
+        )
+        if unnamed.size:
+            place = self.readers[number].where(chunk.first + int(unnamed[0]))
+            raise self.mapping.error(key, f"{place}: the column {column!r} is empty ({unnamed.size} rows or more)")
+        return found
+
+    def _episodes(self, log: Log, number: int, chunk: Chunk, part: Array) -> Array:
+        """Numbers of episodes, by first appearance; an episode that a column tells apart lies in one file."""
+        if "episode" in self._columns:
+            key = self._key(number, chunk, "episode")
+            codes, names = key.codes[part], key.names
+        elif chunk.episodes is not None:
+            values, codes = np.unique(chunk.episodes[part], return_inverse=True)
+            names = values.tolist()
+        else:  # one file after the other is one log, if times can tell whether it goes on
+            codes, names = np.zeros(len(part), np.int64), ["all"]
+            number = 0 if "time" in self._columns else number
+        _, firsts = np.unique(codes, return_index=True)
+        for code in codes[np.sort(firsts)].tolist():
+            log.episodes.setdefault((number, names[code]), len(log.episodes))
+        table = np.array([log.episodes.get((number, name), -1) for name in names], np.int64)
+        return table[codes]
+
+    def _times(self, log: Log, number: int, chunk: Chunk, part: Array) -> Array:
+        column = self._columns["time"][0]
+        times: Times = chunk.columns[column]
+        if times.clock != self._clock:
+            place = self.readers[number].where(chunk.first)
+            raise self.mapping.error("time", f"{place}: times are written in another way here than before")
+        values = times.values[part]
+        lacking = ~np.isfinite(values)
+        if chunk.valid is not None:
+            lacking &= chunk.valid[part]
+        if lacking.any():
+            place = self.readers[number].where(chunk.first + int(part[np.flatnonzero(lacking)[0]]))
+            raise self.mapping.error("time", f"{place}: the column {column!r} is empty or no time")
+        if log.clock is None:
+            return values
+        seconds, skipped = log.clock.utc(values)
+        if skipped.any():
+            row = int(np.flatnonzero(skipped)[0])
+            place = self.readers[number].where(chunk.first + int(part[row]))
+            shown = str(np.datetime64(round(values[row]), "s")).replace("T", " ")
+            raise self.mapping.error("timezone", f"{place}: clocks in {self.mapping.timezone} never showed {shown}")
+        return seconds
+
+    def _single(self, chunk: Chunk, key: str) -> Array:
+        values: Array = chunk.columns[self._columns[key][0]]
+        if values.size != chunk.size:
+            raise self.mapping.error(
+                key, f"{self._columns[key][0]!r} has rows of shape {list(values.shape[1:])}: one number is needed"
+            )
+        return values.reshape(chunk.size)
+
+    def _flag(self, chunk: Chunk, key: str) -> Array:
+        values: Array = chunk.columns[self._columns[key][0]]
+        if getattr(self.mapping, key).startswith("not "):
+            values = np.where(values == MISSING_FLAG, values, 1 - values)
+        return values
+
+
+_USES: dict[str, Use] = {
+    "rewards": "number",
+    "terminations": "flag",
+    "truncations": "flag",
+    "valids": "flag",
+    "mdp": "key",
+    "episode": "key",
+    "time": "time",
+}
+_VECTOR_FIELDS = {"observations": "observations", "actions": "actions", "next_observations": "following"}
+
+
+def _matrix(chunk: Chunk, picks: Sequence[Pick]) -> Array:
+    """Columns side by side, [n, d] float64."""
+    return np.concatenate([_wide(chunk, pick) for pick in picks], axis=1)
+
+
+def _wide(chunk: Chunk, pick: Pick) -> Array:
+    values: Array = chunk.columns[pick.name].reshape(chunk.size, -1)
+    if pick.part is None:
+        return values
+    if pick.part.stop > values.shape[1]:
+        raise BmrlError(f"{pick.name}[{pick.part.start}:{pick.part.stop}]: {pick.name!r} has {values.shape[1]} columns")
+    return values[:, pick.part]
+
+
+def _labels(chunk: Chunk, picks: Sequence[Pick]) -> list[str]:
+    labels = []
+    for pick in picks:
+        start = 0 if pick.part is None else pick.part.start
+        width = _wide(chunk, pick).shape[1]
+        alone = chunk.columns[pick.name].ndim == 1
+        labels += [pick.name] if alone else [f"{pick.name}[{start + place}]" for place in range(width)]
+    return labels
+
+
+def _zone(mapping: Mapping) -> zoneinfo.ZoneInfo | None:
+    if mapping.timezone is None:
+        return None
+    try:
+        return zoneinfo.ZoneInfo(mapping.timezone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise mapping.error("timezone", f'{mapping.timezone!r} is no time zone, as "Europe/Vienna" is') from error

@@ -1,0 +1,138 @@
+"""Which files a person means: files, patterns, directories, Minari datasets; and the reader of each."""
+
+import glob
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bmrl.data.mapping import Mapping
+from bmrl.data.readers import Reader, Source, natural
+from bmrl.errors import BmrlError
+from bmrl.runs.storage import read_json
+
+FORMATS = {
+    **dict.fromkeys((".csv", ".tsv", ".txt"), "csv"),
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    ".npz": "npz",
+    **dict.fromkeys((".hdf5", ".h5", ".hdf"), "hdf5"),
+}
+REMEDIES = {
+    **dict.fromkeys((".gz", ".zip", ".xz", ".bz2", ".zst", ".7z", ".tar"), "unpack it first"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save each sheet as CSV"),
+    **dict.fromkeys((".npy", ".mat", ".pkl", ".pickle", ".pt", ".joblib"), "save its arrays by numpy.savez as .npz"),
+    **dict.fromkeys((".json", ".jsonl", ".feather", ".arrow", ".db", ".sqlite"), "save it as Parquet or CSV"),
+}
+MINARI_DATA, MINARI_METADATA = "main_data.hdf5", "metadata.json"
+
+
+def find_sources(words: Sequence[str | Path]) -> list[Source]:
+    """The files that are meant by names, patterns, directories of files and directories of Minari datasets.
+
+    Raises ``BmrlError`` where there is none, or one of a format that is not read.
+    """
+    found: list[Source] = []
+    for word in map(str, words):
+        path = Path(word)
+        if path.is_dir():
+            found += _in_directory(path)
+        elif path.exists():
+            found.append(_source(path))
+        else:
+            matches = sorted(glob.glob(word), key=natural)
+            if not matches:
+                raise BmrlError(f"{word}: there is no such file")
+            found += [each for match in matches for each in find_sources([match])]
+    return found
+
+
+def open_reader(source: Source, mapping: Mapping) -> Reader:
+    """The reader of a file. Raises ``BmrlError`` where it cannot be read, or packages are missing."""
+    try:
+        if source.format in ("csv", "parquet"):
+            from bmrl.data.tables import CsvReader, ParquetReader
+
+            return CsvReader(source, mapping) if source.format == "csv" else ParquetReader(source, mapping)
+        from bmrl.data.arrays import Hdf5Reader, NpzReader
+
+        return NpzReader(source, mapping) if source.format == "npz" else Hdf5Reader(source, mapping)
+    except ModuleNotFoundError as error:
+        raise missing_package(error) from error
+
+
+def missing_package(error: ModuleNotFoundError) -> BmrlError:
+    """What to say where a package of the extra is not installed."""
+    return BmrlError(f"{error.name} is not installed: pip install 'bmrl[data]' brings what reads and writes logs")
+
+
+def minari_metadata(data: Path) -> dict[str, Any]:
+    """What a Minari dataset says of itself; ``data`` is its main_data.hdf5. Nothing that it names is imported.
+
+    Raises ``BmrlError`` where it is damaged, or its data is in another format.
+    """
+    path = data.with_name(MINARI_METADATA)
+    metadata = read_json(path)
+    if not isinstance(metadata, dict):
+        raise BmrlError(f"{path} describes no Minari dataset")
+    if metadata.get("data_format", "hdf5") != "hdf5":
+        raise BmrlError(f"{path}: its data is in {metadata['data_format']!r}; make the dataset with data_format='hdf5'")
+    return metadata
+
+
+def minari_space(metadata: dict[str, Any], name: str) -> dict[str, Any]:
+    """The action or observation space, as Minari writes it: {"type": "Box", ...}; empty if it does not say."""
+    try:
+        space = json.loads(metadata[name])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return {}
+    return space if isinstance(space, dict) else {}
+
+
+def _in_directory(path: Path) -> list[Source]:
+    datasets = sorted(path.rglob(MINARI_DATA), key=lambda found: natural(str(found)))
+    if datasets:
+        return [_minari(data) for data in datasets]
+    files = sorted((each for each in path.iterdir() if each.suffix.lower() in FORMATS), key=lambda f: natural(f.name))
+    if not files:
+        arrow = any(path.rglob("*.arrow"))
+        hint = ": its data is in 'arrow'; make the dataset with data_format='hdf5'" if arrow else ""
+        raise BmrlError(f"{path} holds no file that can be read ({', '.join(FORMATS)}) and no Minari dataset{hint}")
+    return [_source(file) for file in files]
+
+
+def _source(path: Path) -> Source:
+    if path.name == MINARI_DATA and path.with_name(MINARI_METADATA).exists():
+        return _minari(path)
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        remedy = REMEDIES.get(suffix, f"the endings that are read are {', '.join(FORMATS)}")
+        raise BmrlError(f"{path} is of a kind that is not read: {remedy}")
+    if not path.is_file():  # a pipe would wait for a writer
+        raise BmrlError(f"{path} is no regular file")
+    return Source(path, path.stem, FORMATS[suffix])
+
+
+def _minari(data: Path) -> Source:
+    metadata = minari_metadata(data)
+    directory = data.parent.parent if data.parent.name == "data" else data.parent
+    name = metadata.get("mdp_id", directory.name)
+    family, parameters = metadata.get("family"), metadata.get("mdp_params")
+    if not isinstance(name, str) or not (family is None or isinstance(family, str)):
+        raise BmrlError(f"{data.with_name(MINARI_METADATA)}: mdp_id and family are to be texts")
+    if parameters is not None and not (
+        isinstance(parameters, dict) and all(type(value) in (int, float) for value in parameters.values())
+    ):
+        raise BmrlError(f"{data.with_name(MINARI_METADATA)}: mdp_params are to be numbers")
+    return Source(data, name, "hdf5", True, family, parameters)
+
+
+def name_from_file(source: Source, mapping: Mapping) -> str:
+    """The MDP's name in a file's name, by the mapping's pattern; else the source's own."""
+    if mapping.files is None:
+        return source.name
+    before, after = (re.escape(part).replace(r"\*", ".*").replace(r"\?", ".") for part in mapping.files.split("{mdp}"))
+    match = re.fullmatch(f"{before}(?P<mdp>.+?){after}", source.path.name)
+    if match is None:
+        raise mapping.error("files", f"{source.path.name!r} is not named like {mapping.files!r}")
+    return match["mdp"]
