@@ -38,8 +38,8 @@ _NAME = re.compile(
 def export_minari(directory: Path, name: str, split: str = "train") -> list[str]:
     """Writes the batches of a directory, or of the run directory that holds them in batches/, as Minari datasets.
 
-    They go where Minari looks for datasets (the environment variable MINARI_DATASETS_PATH, or ~/.minari/datasets). Numbers
-    keep their bits. Where the family is known, its environment can be recovered; the family's manifest
+    They go where Minari looks for datasets (the environment variable MINARI_DATASETS_PATH, or ~/.minari/datasets).
+    Numbers keep their bits. Where the family is known, its environment can be recovered; the family's manifest
     (parameters, their bounds, reference returns, hashes of the batches) is the metadata of the namespace.
 
     Args:

@@ -50,7 +50,7 @@ class Npy:
     def read(self, prefix: tuple[int, ...], start: int, stop: int) -> Array:
         """The items ``[*prefix, start:stop]``, which are the next ones."""
         if self._fortran and len(self.shape) > 1:
-            return self._whole[(*prefix, slice(start, stop))]
+            return self._whole[prefix][start:stop]
         shape = (stop - start, *self.shape[len(prefix) + 1 :])
         size = math.prod(shape) * self.dtype.itemsize
         content = self._file.read(size)

@@ -28,8 +28,8 @@ SAYS = {
     "order": ("unordered", 'an earlier episode goes on in the next row: unordered = "sort" puts rows in order'),
     "backwards": (
         "unordered",
-        'time goes back in the next row: unordered = "sort" puts rows in order; a clock that is changed in autumn needs '
-        'its timezone = "Europe/Vienna"',
+        'time goes back in the next row: unordered = "sort" puts rows in order; a clock that is changed in autumn '
+        'needs its timezone = "Europe/Vienna"',
     ),
     "repeated": (
         "duplicates",
@@ -44,7 +44,8 @@ SAYS = {
     "terminal": (
         "terminal_observation",
         'a terminal transition whose next observation is not in the log: map next_observations, or say "repeat" (the '
-        'row\'s own, on which no value depends) or "drop"; or outcome_of = "last action", if the row is the terminal state',
+        'row\'s own, on which no value depends) or "drop"; or outcome_of = "last action", if the row is the terminal '
+        "state",
     ),
     "action missing": ("missing", 'the action is missing, amid an episode: missing = "cut" ends episodes at such rows'),
     "value missing": ("missing", 'a value is missing: missing = "cut" ends episodes at such rows'),
@@ -54,13 +55,13 @@ SAYS = {
     ),
     "outside": (
         "low",
-        "an action lies outside of its bounds: low and high are those of what can be asked for, in its own unit (choices, "
-        "as 0, 1, 2, are discrete actions: no learner of bmrl has them)",
+        "an action lies outside of its bounds: low and high are those of what can be asked for, in its own unit "
+        "(choices, as 0, 1, 2, are discrete actions: no learner of bmrl has them)",
     ),
     "whole": (
         "low",
-        "all actions are whole numbers. If they are choices, they are discrete: bmrl's learners have continuous actions "
-        "only (discrete ones would need a value for each choice). If they are amounts, say so by low and high",
+        "all actions are whole numbers. If they are choices, they are discrete: bmrl's learners have continuous "
+        "actions only (discrete ones would need a value for each choice). If they are amounts, say so by low and high",
     ),
     "alone": ("episode", "no row is followed by another one of its episode: there is no transition"),
 }

@@ -134,8 +134,8 @@ class Intake:
         if "rewards" in self._columns and self.mapping.outcome_of is None and not exact:
             raise self.mapping.error(
                 "outcome_of",
-                'say whose reward and end a row holds: outcome_of = "this action" if they came after the row\'s action, '
-                '"last action" if they came with its observation',
+                'say whose reward and end a row holds: outcome_of = "this action" if they came after the row\'s '
+                'action, "last action" if they came with its observation',
             )
         if "time" in self._columns:
             self._clock = chunk.columns[self._columns["time"][0]].clock

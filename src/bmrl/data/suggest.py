@@ -136,7 +136,8 @@ class Draft:
         told = [column.told() for column in self._columns.values()]
         more = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
         self._lines += [
-            f"# Drafted from {self._source.path.name} by 'bmrl data suggest'. Look at every line; each \"?\" has to be decided.",
+            f"# Drafted from {self._source.path.name} by 'bmrl data suggest'.",
+            '# Look at every line; each "?" has to be decided.',
             "# What the file has (values: of its beginning):",
             *(f"#   {one_line(line)}" for line in told[:SHOWN] + more),
             "",
@@ -194,7 +195,7 @@ class Draft:
             self._say("rewards", "?", "a column; or take the line out and give --reward path.py:function")
         episodic = self._said.get("groups") or self._stacked()
         if "next_observations" not in uses and not episodic:
-            why = '"this action": a row\'s reward and end came after its action; "last action": they came with its observation'
+            why = '"this action": reward and end came after the row\'s action; "last action": with its observation'
             self._say("outcome_of", "this action" if self._source.format in ("hdf5", "npz") else "?", why)
         done = next((name for name in self._columns if name.rpartition("/")[2].lower() in DONES), None)
         if "terminations" in uses:
@@ -207,7 +208,7 @@ class Draft:
         if "valids" in uses:
             self._say("valids", uses["valids"])
         if "terminations" in uses and "next_observations" not in uses and not episodic and "valids" not in uses:
-            why = 'the next observation of a terminal transition, which is not here: "repeat" its own; "drop" the transition'
+            why = 'terminal transitions have no next observation here: "repeat" their own, or "drop" them'
             self._say("terminal_observation", "repeat", why)
         infos = [name for name in self._columns if name.startswith("infos/")]
         if infos:
