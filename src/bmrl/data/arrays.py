@@ -270,6 +270,10 @@ class NpzReader(ArrayReader):
         except _DAMAGED as error:
             raise BmrlError(f"{self.source.path} is damaged: {mapping_module.one_line(error)}") from error
 
+    def close(self) -> None:
+        """See `Reader.close`."""
+        self._archive.close()
+
     def array(self, name: str) -> Npy:
         """See `ArrayReader.array`."""
         try:
@@ -308,6 +312,10 @@ class Hdf5Reader(ArrayReader):
         """See `Reader.chunks`."""
         with hdf5.reading(self.source.path):
             yield from super().chunks(uses)
+
+    def close(self) -> None:
+        """See `Reader.close`."""
+        self._file.close()
 
     def array(self, name: str) -> Hdf5Array:
         """See `ArrayReader.array`."""

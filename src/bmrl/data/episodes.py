@@ -12,7 +12,6 @@ So an episode's last row is an observation alone, unless the log has next observ
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from bmrl.data.batch import ACTION_TOLERANCE
 from bmrl.data.import_report import Problem
 from bmrl.data.mapping import Mapping
 from bmrl.data.reward import RewardFunction
-from bmrl.runs.storage import ScratchArray
+from bmrl.runs.storage import Scratch, ScratchArray
 
 STEP_TOLERANCE = 0.1  # a step may be so much longer or shorter, relative to the mapping's
 BLOCK_BYTES = 1 << 23  # of rows looked at together
@@ -96,7 +95,7 @@ class Assembler:
     """Takes the rows of one MDP's log apart into episodes."""
 
     def __init__(
-        self, name: str, mapping: Mapping, labels: Labels, exact: bool, reward: RewardFunction | None, scratch: Path
+        self, name: str, mapping: Mapping, labels: Labels, exact: bool, reward: RewardFunction | None, scratch: Scratch
     ):
         self._name, self._mapping, self._labels, self._reward = name, mapping, labels, reward
         self._exact = exact  # every row that has an action is followed by its next observation
@@ -114,8 +113,8 @@ class Assembler:
         kinds += [(name, np.float32, rows.dtype[name].shape) for name in infos]
         self._infos, self._stored = infos, np.dtype(kinds)
         self._found = Episodes(
-            ScratchArray(self._scratch, (0, len(self._labels.observations)), np.float32),
-            ScratchArray(self._scratch, (0,), self._stored),
+            self._scratch((0, len(self._labels.observations)), np.float32),
+            self._scratch((0,), self._stored),
         )
         index = self._order(rows)
         size = len(rows) if index is None else len(index)
@@ -128,7 +127,7 @@ class Assembler:
             self._block(block, start - first, min(step, size - start))
         counts = self._found.counts
         counts["unused"] = counts["rows"] - sum(counts[x] for x in ("transitions", "observations", "duplicates"))
-        if self._whole and counts["transitions"]:
+        if self._whole and counts["transitions"] and "outside" not in self._found.problems:
             self._note("whole", rows[0], counts["transitions"])
         return self._found
 

@@ -19,7 +19,7 @@ from bmrl.data.reward import load_reward
 from bmrl.data.sources import find_sources, open_reader
 from bmrl.errors import BmrlError
 from bmrl.runs.progress import Progress
-from bmrl.runs.storage import committed_names
+from bmrl.runs.storage import ScratchArray, committed_names
 
 
 def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, reward: str | None = None) -> Imported:
@@ -46,21 +46,23 @@ def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, re
     if committed_names(out):
         raise BmrlError(f"{out} already holds {committed_names(out)[0]}: remove it, or choose another --out")
     function = None if reward is None else load_reward(reward)
-    readers = [open_reader(source, mapping) for source in find_sources(sources)]
-    try:
-        intake = Intake(mapping, readers, out)
-        with Progress("read", len(readers)) as progress:
-            for number in range(len(readers)):
-                intake.read(number)
-                progress.update(number + 1)
+    files = find_sources(sources)
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_empty, out)
+        intake = Intake(mapping, lambda shape, dtype: stack.enter_context(ScratchArray(out, shape, dtype)))
+        with Progress("read", len(files)) as progress:
+            for number, source in enumerate(files, start=1):
+                with contextlib.closing(open_reader(source, mapping)) as reader:
+                    intake.read(reader)
+                progress.update(number)
         names = sorted(intake.logs, key=natural)
         if not names:
-            raise BmrlError(f"{readers[0].source.path} has no rows")
+            raise BmrlError(f"{files[0].path} has no rows")
         found: dict[str, Episodes] = {}
         with Progress("check", len(names)) as progress:
             for name in names:
                 log = intake.logs[name]
-                assembler = Assembler(name, mapping, intake.labels, log.exact, function, out)
+                assembler = Assembler(name, mapping, intake.labels, log.exact, function, intake.scratch)
                 found[name] = assembler.assemble(log.rows.read())
                 del log.rows  # what was read is freed with it
                 progress.update(len(found))
@@ -69,9 +71,11 @@ def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, re
         if not problems:
             _write(intake, names, found, out, reward)
         return Imported({name: found[name].counts for name in names}, problems, mapping)
-    finally:
-        with contextlib.suppress(OSError):
-            out.rmdir()  # if nothing was written
+
+
+def _remove_empty(directory: Path) -> None:
+    with contextlib.suppress(OSError):
+        directory.rmdir()  # where nothing was written
 
 
 def _lonely(found: Episodes) -> int:

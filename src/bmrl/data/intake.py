@@ -3,7 +3,6 @@
 import zoneinfo
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from bmrl.data.mapping import NONE, Mapping, Pick
 from bmrl.data.readers import MISSING_FLAG, Chunk, Key, Reader, Times, Use
 from bmrl.data.sources import name_from_file
 from bmrl.errors import BmrlError
-from bmrl.runs.storage import ScratchArray
+from bmrl.runs.storage import Scratch, ScratchArray
 
 MAX_MDPS = 400  # a file waits open for each; a column that names more is hardly that of the MDPs
 MAX_COLUMNS = 100_000  # of an observation
@@ -43,21 +42,24 @@ class Intake:
     """Distributes the rows of files among MDPs.
 
     Attributes:
+        readers: of the files so far.
         logs: {MDP's name: its rows}.
         labels: names of columns.
     """
 
-    def __init__(self, mapping: Mapping, readers: Sequence[Reader], scratch: Path):
-        self.mapping, self.readers, self._scratch = mapping, readers, scratch
+    def __init__(self, mapping: Mapping, scratch: Scratch):
+        self.mapping, self.scratch = mapping, scratch
+        self.readers: list[Reader] = []
         self.logs: dict[str, Log] = {}
         self._type: np.dtype[Any] | None = None
         self._clock: str | None = None
         self._zone = _zone(mapping)
         self.labels = Labels(self._place, [], [], False)
 
-    def read(self, number: int) -> None:
+    def read(self, reader: Reader) -> None:
         """Takes in all rows of a file."""
-        reader, mapping = self.readers[number], self.mapping
+        self.readers.append(reader)
+        mapping, number = self.mapping, len(self.readers) - 1
         where = str(reader.source.path)
         self._vectors = {
             key: [pick for spec in getattr(mapping, key) for pick in mapping.pick(key, spec, reader.names, where)]
@@ -156,7 +158,7 @@ class Intake:
                 )
             assert self._type is not None
             clock = None if self._zone is None else Clock(self._zone)
-            self.logs[name] = Log(ScratchArray(self._scratch, (0,), self._type), clock)
+            self.logs[name] = Log(self.scratch((0,), self._type), clock)
         return self.logs[name]
 
     def _names(self, number: int, chunk: Chunk) -> Key:

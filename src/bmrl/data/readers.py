@@ -95,6 +95,10 @@ class Reader(ABC):
         Raises ``BmrlError``, naming the file, row and column, where a value does not fit its use.
         """
 
+    def close(self) -> None:
+        """Lets go of the file; `where` goes on to answer."""
+        return
+
     @abstractmethod
     def where(self, row: int) -> str:
         """The place of a row as a person finds it: "logs.csv, line 17"."""

@@ -92,8 +92,8 @@ class CsvReader(Reader):
             name = self.names[int(match[1])]
             reason = mapping_module.one_line(match[3])
             return BmrlError(
-                f"{self.where(row)}, column {name!r}: no number ({reason}); mend the file, or look at the lines separator "
-                f"= {self._mapping.separator!r} and decimal = {self._mapping.decimal!r} of {self._mapping.path}"
+                f"{self.where(row)}, column {name!r}: no number ({reason}); mend the file, or the lines separator "
+                f"({self._mapping.separator!r}) and decimal ({self._mapping.decimal!r}) of {self._mapping.path}"
             )
         if match := _ROW.fullmatch(text):
             row = int(match[1]) - self._mapping.header - 1
@@ -126,6 +126,10 @@ class ParquetReader(Reader):
             raise BmrlError(
                 f"{self.where(first)} or below: damaged Parquet: {mapping_module.one_line(error)}"
             ) from error
+
+    def close(self) -> None:
+        """See `Reader.close`."""
+        self._file.close()
 
     def where(self, row: int) -> str:
         """See `Reader.where`."""

@@ -22,7 +22,8 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -289,6 +290,14 @@ class ScratchArray:
         except OSError as error:
             raise _not_saved(self._directory, error) from error
 
+    def __enter__(self) -> "ScratchArray":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
     def append(self, rows: np.ndarray) -> None:
         """Put ``rows`` after the last one: the array grows. Raises ``BmrlError`` where the disk is full."""
         first = self._shape[0]
@@ -301,6 +310,10 @@ class ScratchArray:
             if not math.prod(self._shape):
                 return np.zeros(self._shape, self._dtype)
             return np.asarray(np.memmap(self._file, self._dtype, mode="r", shape=self._shape))
+
+
+Scratch: TypeAlias = Callable[[tuple[int, ...], DTypeLike], ScratchArray]
+"""Makes scratch arrays of a shape and dtype, where its maker wants them and for as long."""
 
 
 def _verify_file(path: Path, entry: dict[str, Any], hashes: bool) -> None:
