@@ -7,6 +7,7 @@ Where there is one observation more than actions in an episode, the last row get
 """
 
 import bisect
+import contextlib
 import math
 import zipfile
 import zlib
@@ -298,8 +299,8 @@ class Hdf5Reader(ArrayReader):
     def __init__(self, source: Source, mapping: mapping_module.Mapping):
         """Raises ``BmrlError`` where it is no HDF5 file, or has no such groups."""
         super().__init__(source, mapping)
-        self._file = hdf5.open_file(source.path)
-        with hdf5.reading(source.path):
+        with contextlib.ExitStack() as stack, hdf5.reading(source.path):
+            self._file = stack.enter_context(hdf5.open_file(source.path))
             self._places = (
                 hdf5.groups(self._file, source.path, mapping.groups) if mapping.groups else [("", self._file)]
             )
@@ -307,6 +308,7 @@ class Hdf5Reader(ArrayReader):
                 has = ", ".join(list(self._file)[:9])
                 raise mapping.error("groups", f"{source.path} has no groups {mapping.groups!r}; it has {has}")
             self.names = hdf5.array_names(self._places[0][1], source.path)
+            stack.pop_all()
 
     def chunks(self, uses: Mapping[str, Use]) -> Iterator[Chunk]:
         """See `Reader.chunks`."""

@@ -78,7 +78,7 @@ class Intake:
         uses |= dict.fromkeys(infos.values(), "number")
         for key, (name, use) in self._columns.items():
             if uses.setdefault(name, use) != use:
-                raise mapping.error(key, f"the column {name!r} is used in two ways: as {uses[name]} and as {use}")
+                raise mapping.error(key, f"the column {name!r} has another use already: give the logs a copy of it")
         for chunk in reader.chunks(uses):
             if chunk.size:
                 self._take(number, chunk, infos)

@@ -146,7 +146,7 @@ class Mapping:
             known = first in names and last in names
             found = [Pick(name) for name in names[names.index(first) : names.index(last) + 1]] if known else []
         if not found:
-            close = difflib.get_close_matches(spec, names, 1) or list(names[:1])
+            close = difflib.get_close_matches(spec, names, 1)
             hint = f"did you mean {close[0]!r}? It" if close else "it"
             raise self.error(key, f"{where} has no column {spec!r}; {hint} has {_shortened(names)}")
         for pick in found:

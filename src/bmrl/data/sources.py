@@ -18,6 +18,12 @@ FORMATS = {
     ".npz": "npz",
     **dict.fromkeys((".hdf5", ".h5", ".hdf"), "hdf5"),
 }
+ONLY = {  # keys of a mapping -> the formats that they are about
+    "axes": ("npz", "hdf5"),
+    "groups": ("hdf5",),
+    "time_format": ("csv", "parquet"),
+    **dict.fromkeys(("separator", "decimal", "encoding", "header"), ("csv",)),
+}
 REMEDIES = {
     **dict.fromkeys((".gz", ".zip", ".xz", ".bz2", ".zst", ".7z", ".tar"), "unpack it first"),
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "save each sheet as CSV"),
@@ -48,7 +54,13 @@ def find_sources(words: Sequence[str | Path]) -> list[Source]:
 
 
 def open_reader(source: Source, mapping: Mapping) -> Reader:
-    """The reader of a file. Raises ``BmrlError`` where it cannot be read, or packages are missing."""
+    """The reader of a file.
+
+    Raises ``BmrlError`` where it cannot be read, packages are missing, or the mapping is for another format.
+    """
+    for key, formats in ONLY.items():
+        if key in mapping.lines and source.format not in formats:
+            raise mapping.error(key, f"this is for {' and '.join(formats)}, and {source.path} is {source.format}")
     try:
         if source.format in ("csv", "parquet"):
             from bmrl.data.tables import CsvReader, ParquetReader
