@@ -217,9 +217,11 @@ def _lines(text: str) -> dict[str, int]:
 def _value(where: str, key: str, value: Any) -> Any:
     """The value of a key, in the type of its field."""
 
+    said = value
+
     def need(holds: bool, what: str) -> None:
         if not holds:
-            raise BmrlError(f"{where}: {what} is needed, not {str(value)[:80]!r}")
+            raise BmrlError(f"{where}: {what} is needed, not {one_line(said)[:80]!r}")
 
     if key in ("observations", "actions", "next_observations"):
         value = [value] if isinstance(value, str) else value
