@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from bmrl.errors import BmrlError
 from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
 from bmrl.runs.metrics import Metrics, read_metrics
 from bmrl.runs.storage import write_json
-from torture import mutations
+from torture import logs, mutations
 from torture.mutations import Mutate
 
 # Imports of the heavier parts wait until their kind is read, so that the light kinds are quick.
@@ -326,5 +327,11 @@ KINDS = (
     Kind("config.json", make_config, read_config, "config.json", JSON, False),
     Kind("results.json of a run", make_results, read_run_results, "results.json", JSON, False),
     Kind("results.json of a study", make_study, read_study, "results.json", JSON, False),
+    Kind("CSV log", logs.make_csv, partial(logs.read_log, "log.csv"), "log.csv", (mutations.odd_cells,), False),
+    Kind("Parquet log", logs.make_parquet, partial(logs.read_log, "log.parquet"), "log.parquet", (), False),
+    Kind("NPZ log", logs.make_npz, partial(logs.read_log, "log.npz"), "log.npz", (), False),
+    Kind("HDF5 log", logs.make_hdf5, partial(logs.read_log, "log.h5"), "log.h5", (), False),
+    Kind("Minari metadata", logs.make_minari, partial(logs.read_log, "it-v0"), "it-v0/data/metadata.json", JSON, False),
+    Kind("mapping", logs.make_csv, partial(logs.read_log, "log.csv"), "mapping.toml", (mutations.odd_cells,), False),
     Kind("metrics.csv", make_metrics, read_metric_table, "metrics.csv", (mutations.odd_cells,), False),
 )

@@ -598,6 +598,12 @@ assert not import_logs([place / "log.npz"], place / "mapping.toml", place / "bat
     assert done.returncode == 0, done.stderr
 
 
+def test_names_are_sorted_as_people_count():
+    """Whatever digits they have."""
+    names = ["b", "b2", "b10", "b10c", "b" + "9" * 5000, "b²", "c01", "c2"]
+    assert sorted(reversed(names), key=readers.natural) == names
+
+
 def test_keys_are_named_as_people_write_them():
     key = readers.key_of([1.0, 2.5, b"x ", 7], np.arange(4))
     assert key.names == ["1", "2.5", "x", "7"]

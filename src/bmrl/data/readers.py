@@ -106,7 +106,8 @@ class Reader(ABC):
 
 def natural(name: str) -> list[tuple[int, str]]:
     """A sort key by which "b2" comes before "b10"."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    parts = [(part.lstrip("0"), part) for part in re.split(r"([0-9]+)", name)]
+    return [(len(number), number) if re.match("[0-9]", part) else (-1, part) for number, part in parts]
 
 
 def flags_of(values: Array, where: Callable[[int], str]) -> NDArray[np.int8]:

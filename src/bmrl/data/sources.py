@@ -2,6 +2,7 @@
 
 import glob
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,16 +41,11 @@ def find_sources(words: Sequence[str | Path]) -> list[Source]:
     """
     found: list[Source] = []
     for word in map(str, words):
-        path = Path(word)
-        if path.is_dir():
-            found += _in_directory(path)
-        elif path.exists():
-            found.append(_source(path))
-        else:
-            matches = sorted(glob.glob(word), key=natural)
-            if not matches:
-                raise BmrlError(f"{word}: there is no such file")
-            found += [each for match in matches for each in find_sources([match])]
+        matches = [word] if os.path.exists(word) else sorted(glob.glob(word), key=natural)
+        if not matches:
+            raise BmrlError(f"{word}: there is no such file")
+        for path in map(Path, matches):
+            found += _in_directory(path) if path.is_dir() else [_source(path)]
     return found
 
 
