@@ -129,7 +129,7 @@ def test_an_unknown_family_has_no_environment(tmp_path, datasets):
     assert minari.load_dataset(name).env_spec is None
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=12), min_size=1, max_size=3), st.integers(0, 99))
 def test_out_and_in_again_keeps_every_bit(tmp_path_factory, lengths, seed):
     place = tmp_path_factory.mktemp("trip")

@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "batch_rl": PHASE_1 - {"batch_rl"},
     "distill": PHASE_2 - {"distill"},
     "baselines": PHASE_2,
+    "minari_export": STORAGE | {"families"},
     "collect": PHASE_1 | {"families"},
     "evaluate": BASELINES | {"families"},
     "figures": STORAGE | {"families", "statistics", "tabular"},
@@ -44,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "reproduce": BASELINES
     | {"families", "statistics", "tabular", "collect", "experiments", "config", "evaluate", "figures"}
     | {"pipeline", "report"},
-    "cli": {"errors", "runs", "data", "parallel", "experiments", "pipeline", "report", "reproduce"},
+    "cli": {"errors", "runs", "data", "minari_export", "parallel", "experiments", "pipeline", "report", "reproduce"},
     "__init__": set(),  # what it imports, every part imports
     "__main__": {"cli"},
 }
@@ -180,7 +181,7 @@ def heavy_packages_after(code: str) -> str:
     """Which of the packages that take long to import a fresh interpreter holds after `code`."""
     report = (
         "import atexit, sys\n"
-        "heavy = {'jax', 'equinox', 'optax', 'mujoco', 'matplotlib', 'scipy'}\n"
+        "heavy = {'jax', 'equinox', 'optax', 'mujoco', 'matplotlib', 'scipy', 'pyarrow', 'h5py', 'minari'}\n"
         "atexit.register(lambda: print(*sorted(heavy & sys.modules.keys()), file=sys.stderr))\n"
     )
     done = subprocess.run([sys.executable, "-c", report + code], capture_output=True, text=True)

@@ -1,6 +1,7 @@
 """Files made to do harm: to run code, to be read from elsewhere, or to fill the memory. Each has to be refused."""
 
 import hashlib
+import io
 import json
 import os
 import pickle  # to make what must never be opened
@@ -144,12 +145,77 @@ def _family(name: str) -> Callable[[Path, Path, Path], None]:
     return make
 
 
+def _npz_of_objects(file: Path, outside: Path, canary: Path) -> None:
+    columns: Any = {**np.load(file), "r": np.array([Payload(canary)] * 12)}
+    np.savez(file, **columns)
+
+
+def _npz_of_another_size(file: Path, outside: Path, canary: Path) -> None:
+    """An array that declares 2^40 numbers."""
+    columns = dict(np.load(file))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (HUGE,)})
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, values in columns.items():
+            content = io.BytesIO()
+            np.save(content, values)
+            archive.writestr(f"{name}.npy", header.getvalue() if name == "r" else content.getvalue())
+
+
+def _bomb(file: Path, outside: Path, canary: Path) -> None:
+    """An array of 256 MiB that packs into 256 KiB, and the others as they were."""
+    columns = dict(np.load(file))
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, values in columns.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                rows = 1 << 26 if name == "r" else len(values)
+                header = {"descr": values.dtype.str, "fortran_order": False, "shape": (rows,)}
+                np.lib.format.write_array_header_1_0(member, header)
+                for start in range(0, rows, 1 << 20):
+                    size = min(1 << 20, rows - start)
+                    member.write(bytes(4 * size) if name == "r" else values[start : start + size].tobytes())
+
+
+def _hdf5_with(change: Callable[[Any, Path], None]) -> Callable[[Path, Path, Path], None]:
+    """Another array of rewards in an HDF5 file."""
+
+    def make(file: Path, outside: Path, canary: Path) -> None:
+        import h5py
+
+        with h5py.File(file, "a") as opened:
+            del opened["r"]
+            change(opened, outside)
+
+    return make
+
+
+def _external_link(file: Any, outside: Path) -> None:
+    import h5py
+
+    file["r"] = h5py.ExternalLink(str(outside / "secret"), "r")
+
+
+def _external_data(file: Any, outside: Path) -> None:
+    file.create_dataset("r", (12,), "f4", external=[(str(outside / "secret"), 0, 48)])
+
+
+def _huge_dataset(file: Any, outside: Path) -> None:
+    file.create_dataset("r", (HUGE,), "f4", chunks=(1 << 20,), compression="gzip")
+
+
+def _objects(file: Any, outside: Path) -> None:
+    import h5py
+
+    file.create_dataset("r", (12,), h5py.string_dtype())
+
+
 ARRAY, BATCH = "mdp-001/rewards.npy", "mdp-001/manifest.json"
 WEIGHTS = {
     "checkpoint arrays": "step-000000005/arrays.safetensors",
     "learners' weights": "default/arrays.safetensors",
     "student's weights": "default/arrays.safetensors",
 }
+LOGS = {"CSV log": "log.csv", "Parquet log": "log.parquet", "NPZ log": "log.npz", "HDF5 log": "log.h5"}
 PLAIN = {
     "config.json": "config.json",
     "results.json of a run": "results.json",
@@ -197,6 +263,22 @@ FILES = (
             ("code", "__import__('os').mkdir('CANARY')"),
         )
         for kind, file in {"batch manifest": BATCH, **PLAIN}.items()
+    ),
+    *(Hostile("a pickle", kind, file, _pickle) for kind, file in LOGS.items()),
+    *(Hostile("a named pipe", kind, file, _pipe) for kind, file in LOGS.items()),
+    *(Hostile("a hole of 2^40 bytes", kind, file, _hole) for kind, file in LOGS.items() if kind != "HDF5 log"),
+    Hostile("pickled objects", "NPZ log", "log.npz", _npz_of_objects),
+    Hostile("an archive that expands and escapes", "NPZ log", "log.npz", _archive),
+    Hostile("an array of 2^40 numbers", "NPZ log", "log.npz", _npz_of_another_size),
+    Hostile("an array that unpacks to 256 MiB", "NPZ log", "log.npz", _bomb),
+    *(
+        Hostile(what, "HDF5 log", "log.h5", _hdf5_with(change))
+        for what, change in (
+            ("a link to another file", _external_link),
+            ("data in another file", _external_data),
+            ("2^40 numbers, none of them stored", _huge_dataset),
+            ("texts of any length", _objects),
+        )
     ),
     *(
         Hostile(f"the family {name!r}", "config.json", "config.json", _family(name))
