@@ -193,7 +193,7 @@ def test_stacked_arrays(tmp_path, monkeypatch, chunk, save):
     else:
         save(tmp_path / "all.npz", **stacked)
     imported, batches = run(tmp_path, ARRAYS + 'axes = "mdp, episode, time"')
-    assert list(imported.mdps) == ["0", "1"]
+    assert list(imported.mdps) == ["all/0", "all/1"]
     for batch, data in zip(batches, both, strict=True):
         assert_holds(batch, data)
 
@@ -270,7 +270,10 @@ def test_a_clock_that_changes(tmp_path, start, kind):
 def test_gaps_in_a_building(tmp_path):
     csv(tmp_path, building("2021-01-01 00:00", 40, leave_out={10, 11, 25}))
     where, count = problems(tmp_path, BUILDING)["gap"]
-    assert where.startswith(f"{tmp_path / 'log.csv'}, line 11 (2021-01-01T02:15") and count == 2
+    assert (
+        where.startswith(f"{tmp_path / 'log.csv'}, line 11 (2021-01-01 02:15:00, then 2021-01-01 03:00:00)")
+        and count == 2
+    )
     imported, (batch,) = run(tmp_path, BUILDING + 'gaps = "cut"')
     assert (batch.episode_ends - batch.episode_starts).tolist() == [9, 12, 13]
     assert imported.mdps["b7"]["cut"] == 3 and batch.truncations.sum() == 3
@@ -478,6 +481,26 @@ def test_a_mapping_that_does_not_fit_its_file(tmp_path, mapping, says):
     with pytest.raises(BmrlError, match=says):
         run(tmp_path, mapping)
     assert not (tmp_path / "batches").exists()
+
+
+def test_words_as_observations_and_parts_of_columns(tmp_path):
+    csv(tmp_path, "s,on,a,r\n1,True,.5,1\n2,False,.5,1\n3,,.5,1\n")
+    mapping = PLAIN.replace('"s"', '"s", "on"')
+    where, count = problems(tmp_path, mapping)["value missing"]
+    assert where.endswith("line 3, next observation ('on')") and count == 1
+    _, (batch,) = run(tmp_path, mapping + 'missing = "cut"')
+    assert batch.observations.tolist() == [[1, 1], [2, 0]]
+    with pytest.raises(BmrlError, match=r"line 4 \(rewards\): '\*' means more than one column"):
+        (tmp_path / "batches").rename(tmp_path / "other")
+        run(tmp_path, PLAIN.replace('"r"', '"*"'), "log.csv")
+
+
+def test_two_files_of_one_name_are_not_one_mdp(tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        csv(tmp_path / place, "s,a,r\n1,.5,1\n2,.5,2\n")
+    with pytest.raises(BmrlError, match=r"\(no line 'mdp'\): two files are both of an MDP named 'log'"):
+        run(tmp_path, PLAIN, "a/log.csv", "b/log.csv")
 
 
 def test_what_is_there_is_not_replaced(tmp_path):

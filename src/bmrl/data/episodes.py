@@ -39,7 +39,8 @@ def row_type(observations: int, actions: int, following: bool, infos: dict[str, 
         ("rewards", np.float32),
         ("terminations", np.int8),
         ("truncations", np.int8),
-        ("valid", np.bool_),
+        ("valid", np.bool_),  # it has an action
+        ("exact", np.bool_),  # if it has one, the next row has its next observation, even where an episode ends
         ("episode", np.int64),
         ("time", np.float64),
         ("file", np.int32),
@@ -78,27 +79,27 @@ class Labels:
         place: (file, row) -> "logs.csv, line 17".
         observations: names of the columns.
         actions: likewise.
-        clock: whether times are dates.
+        clock: of the times: "number", "local" or "utc"; None where there are none.
     """
 
     place: Callable[[int, int], str]
     observations: list[str]
     actions: list[str]
-    clock: bool
+    clock: str | None
 
     def time(self, value: float) -> str:
         """A time as a person reads it."""
-        return str(np.datetime64(round(value * 1e3), "ms"))[:23] + "Z" if self.clock else f"{value:g}"
+        if self.clock == "number":
+            return f"{value:.12g}"
+        shown = str(np.datetime64(round(value), "s")).replace("T", " ")
+        return f"{shown} UTC" if self.clock == "utc" else shown
 
 
 class Assembler:
     """Takes the rows of one MDP's log apart into episodes."""
 
-    def __init__(
-        self, name: str, mapping: Mapping, labels: Labels, exact: bool, reward: RewardFunction | None, scratch: Scratch
-    ):
+    def __init__(self, name: str, mapping: Mapping, labels: Labels, reward: RewardFunction | None, scratch: Scratch):
         self._name, self._mapping, self._labels, self._reward = name, mapping, labels, reward
-        self._exact = exact  # every row that has an action is followed by its next observation
         self._late = mapping.outcome_of == "last action"
         self._scratch = scratch
         self._scale = scaling(mapping, len(labels.actions))
@@ -154,8 +155,7 @@ class Assembler:
         mapping = self._mapping
         follows = _next(block["episode"], -1) == block["episode"]
         follows[-1] = False
-        if not self._exact:
-            follows &= ~ended | (~_next(valid, True) & (not self._late))
+        follows &= block["exact"] | ~ended | (~_next(valid, True) & (not self._late))
         self._refuse("order", block, _next(block["episode"], np.iinfo(np.int64).max) < block["episode"])
         gap = np.zeros(len(block), bool)
         if mapping.time is None:
@@ -166,9 +166,8 @@ class Assembler:
         assert mapping.step is not None
         if np.isfinite(mapping.step):
             gap = follows & (np.abs(apart - mapping.step) > STEP_TOLERANCE * mapping.step) & (apart > 0)
-            if gap.any() and mapping.gaps is None:
-                row = int(np.flatnonzero(gap)[0])
-                here, there = (self._labels.time(t) for t in block["time"][row : row + 2].tolist())
+            if mapping.gaps is None and (gaps := np.flatnonzero(gap & self._own)).size:
+                here, there = (self._labels.time(t) for t in block["time"][gaps[0] : gaps[0] + 2].tolist())
                 self._refuse("gap", block, gap, f" ({here}, then {there})")
             if mapping.gaps == "cut":
                 follows &= ~gap
@@ -236,8 +235,8 @@ class Assembler:
         for name, array in values.items():
             bad = ~np.isfinite(array).reshape(len(array), -1)
             found = bad.any(axis=1) & taken
-            if found.any():
-                row = int(np.flatnonzero(found)[0])
+            if (rows := np.flatnonzero(found & self._own)).size:
+                row = int(rows[0])
                 column = int(np.flatnonzero(bad[row])[0])
                 value = float(array.reshape(len(array), -1)[row, column])
                 names = {"observations": self._labels.observations, "actions": self._labels.actions}

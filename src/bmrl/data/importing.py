@@ -47,6 +47,12 @@ def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, re
         raise BmrlError(f"{out} already holds {committed_names(out)[0]}: remove it, or choose another --out")
     function = None if reward is None else load_reward(reward)
     files = find_sources(sources)
+    if mapping.mdp is None and mapping.files is None and (twice := _repeated([file.name for file in files])):
+        raise mapping.error(
+            "mdp",
+            f"two files are both of an MDP named {twice!r}: name MDPs by a column (mdp) or by their files' names "
+            "(files), or import them apart",
+        )
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_empty, out)
         intake = Intake(mapping, lambda shape, dtype: stack.enter_context(ScratchArray(out, shape, dtype)))
@@ -62,7 +68,7 @@ def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, re
         with Progress("check", len(names)) as progress:
             for name in names:
                 log = intake.logs[name]
-                assembler = Assembler(name, mapping, intake.labels, log.exact, function, intake.scratch)
+                assembler = Assembler(name, mapping, intake.labels, function, intake.scratch)
                 found[name] = assembler.assemble(log.rows.read())
                 del log.rows  # what was read is freed with it
                 progress.update(len(found))
@@ -76,6 +82,10 @@ def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, re
 def _remove_empty(directory: Path) -> None:
     with contextlib.suppress(OSError):
         directory.rmdir()  # where nothing was written
+
+
+def _repeated(names: list[str]) -> str | None:
+    return next((name for name in names if names.count(name) > 1), None)
 
 
 def _lonely(found: Episodes) -> int:

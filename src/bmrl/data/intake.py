@@ -28,14 +28,12 @@ class Log:
         files: the numbers of the files that they come from.
         episodes: {(file, its name there): number}, by first appearance.
         clock: of its local times.
-        exact: whether every row with an action is followed by its next observation.
     """
 
     rows: ScratchArray
     clock: Clock | None
     files: set[int] = field(default_factory=set)
     episodes: dict[Any, int] = field(default_factory=dict)
-    exact: bool = False
 
 
 class Intake:
@@ -54,7 +52,7 @@ class Intake:
         self._type: np.dtype[Any] | None = None
         self._clock: str | None = None
         self._zone = _zone(mapping)
-        self.labels = Labels(self._place, [], [], False)
+        self.labels = Labels(self._place, [], [], None)
 
     def read(self, reader: Reader) -> None:
         """Takes in all rows of a file."""
@@ -65,23 +63,27 @@ class Intake:
             key: [pick for spec in getattr(mapping, key) for pick in mapping.pick(key, spec, reader.names, where)]
             for key in ("observations", "actions", "next_observations")
         }
-        self._columns: dict[str, tuple[str, Use]] = {}
-        for key, use in _USES.items():
-            spec = getattr(mapping, key)
-            if spec not in (None, NONE):
-                (pick,) = mapping.pick(key, spec.removeprefix("not ") if use == "flag" else spec, reader.names, where)[
-                    :1
-                ]
-                self._columns[key] = (pick.name, use)
-        infos = {name: mapping.pick("infos", spec, reader.names, where)[0].name for name, spec in mapping.infos.items()}
+        said = {key: getattr(mapping, key) for key in _USES}
+        self._columns = {key: self._one(key, spec, reader) for key, spec in said.items() if spec not in (None, NONE)}
+        infos = {name: self._one("infos", spec, reader).name for name, spec in mapping.infos.items()}
         uses: dict[str, Use] = {pick.name: "number" for picks in self._vectors.values() for pick in picks}
         uses |= dict.fromkeys(infos.values(), "number")
-        for key, (name, use) in self._columns.items():
-            if uses.setdefault(name, use) != use:
-                raise mapping.error(key, f"the column {name!r} has another use already: give the logs a copy of it")
+        for key, pick in self._columns.items():
+            if uses.setdefault(pick.name, _USES[key]) != _USES[key]:
+                raise mapping.error(
+                    key, f"the column {pick.name!r} has another use already: give the logs a copy of it"
+                )
         for chunk in reader.chunks(uses):
             if chunk.size:
                 self._take(number, chunk, infos)
+
+    def _one(self, key: str, spec: str, reader: Reader) -> Pick:
+        """The only column that an entry means."""
+        name = spec.removeprefix("not ") if _USES.get(key) == "flag" else spec
+        picks = self.mapping.pick(key, name, reader.names, str(reader.source.path))
+        if len(picks) > 1 or (picks[0].part is not None and key != "rewards"):
+            raise self.mapping.error(key, f"{spec!r} means more than one column, or a part of one: name one column")
+        return picks[0]
 
     def _take(self, number: int, chunk: Chunk, infos: dict[str, str]) -> None:
         reader, mapping = self.readers[number], self.mapping
@@ -108,6 +110,7 @@ class Intake:
             rows[key] = self._flag(chunk, key) if key in self._columns else 0
         valid = np.ones(chunk.size, bool) if chunk.valid is None else chunk.valid
         rows["valid"] = valid if "valids" not in self._columns else valid & (self._flag(chunk, "valids") != 0)
+        rows["exact"] = chunk.valid is not None
         rows["file"], rows["row"] = number, np.arange(chunk.first, chunk.first + chunk.size)
         names = self._names(number, chunk)
         order = np.argsort(names.codes, kind="stable")
@@ -115,7 +118,6 @@ class Intake:
         for part in np.split(order, starts[1:]):
             log = self._log(names.names[int(names.codes[part[0]])])
             log.files.add(number)
-            log.exact = chunk.valid is not None
             mine = rows[part]
             mine["episode"] = self._episodes(log, number, chunk, part)
             if "time" in self._columns:
@@ -140,12 +142,12 @@ class Intake:
                 'action, "last action" if they came with its observation',
             )
         if "time" in self._columns:
-            self._clock = chunk.columns[self._columns["time"][0]].clock
+            self._clock = chunk.columns[self._columns["time"].name].clock
             if self._clock == "number" and isinstance(self.mapping.said["step"], str) and self.mapping.step != np.inf:
                 raise self.mapping.error("step", "times are plain numbers here: give the step as one, in their unit")
             if self._zone is not None and self._clock != "local":
                 raise self.mapping.error("timezone", "times are plain numbers, or name their zone: leave the line out")
-        self.labels = Labels(self._place, names["observations"], names["actions"], self._clock in ("local", "utc"))
+        self.labels = Labels(self._place, names["observations"], names["actions"], "utc" if self._zone else self._clock)
 
     def _place(self, file: int, row: int) -> str:
         return self.readers[file].where(row)
@@ -166,11 +168,12 @@ class Intake:
         if "mdp" in self._columns:
             return self._key(number, chunk, "mdp")
         if chunk.mdps is not None:
-            return chunk.mdps
+            file = self.readers[number].source.name
+            return Key(chunk.mdps.codes, [f"{file}/{name}" for name in chunk.mdps.names])
         return Key(np.zeros(chunk.size, np.int64), [name_from_file(self.readers[number].source, self.mapping)])
 
     def _key(self, number: int, chunk: Chunk, key: str) -> Key:
-        column = self._columns[key][0]
+        column = self._columns[key].name
         found: Key = chunk.columns[column]
         unnamed = np.flatnonzero(
             (found.codes < 0) | np.isin(found.codes, [c for c, n in enumerate(found.names) if not n])
@@ -198,7 +201,7 @@ class Intake:
         return table[codes]
 
     def _times(self, log: Log, number: int, chunk: Chunk, part: Array) -> Array:
-        column = self._columns["time"][0]
+        column = self._columns["time"].name
         times: Times = chunk.columns[column]
         if times.clock != self._clock:
             place = self.readers[number].where(chunk.first)
@@ -221,15 +224,15 @@ class Intake:
         return seconds
 
     def _single(self, chunk: Chunk, key: str) -> Array:
-        values: Array = chunk.columns[self._columns[key][0]]
-        if values.size != chunk.size:
+        values = _wide(chunk, self._columns[key])
+        if values.shape[1] != 1:
             raise self.mapping.error(
-                key, f"{self._columns[key][0]!r} has rows of shape {list(values.shape[1:])}: one number is needed"
+                key, f"{self._columns[key].name!r} has {values.shape[1]} columns: name one of them"
             )
-        return values.reshape(chunk.size)
+        return values[:, 0]
 
     def _flag(self, chunk: Chunk, key: str) -> Array:
-        values: Array = chunk.columns[self._columns[key][0]]
+        values: Array = chunk.columns[self._columns[key].name]
         if getattr(self.mapping, key).startswith("not "):
             values = np.where(values == MISSING_FLAG, values, 1 - values)
         return values
@@ -258,7 +261,8 @@ def _wide(chunk: Chunk, pick: Pick) -> Array:
         return values
     if pick.part.stop > values.shape[1]:
         raise BmrlError(f"{pick.name}[{pick.part.start}:{pick.part.stop}]: {pick.name!r} has {values.shape[1]} columns")
-    return values[:, pick.part]
+    part: Array = values[:, pick.part]
+    return part
 
 
 def _labels(chunk: Chunk, picks: Sequence[Pick]) -> list[str]:

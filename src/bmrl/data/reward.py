@@ -45,7 +45,9 @@ def load_reward(spec: str) -> RewardFunction:
                 f"{list(observations.shape)}, actions {list(actions.shape)}, next observations "
                 f"{list(next_observations.shape)}; [{n}] numbers are needed, one for each transition"
             )
-        if (odd := np.flatnonzero(~np.isfinite(found))).size:
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(found.astype(np.float32))
+        if (odd := np.flatnonzero(~finite)).size:
             raise BmrlError(
                 f"--reward {spec} returned {found[odd[0]]} in MDP {mdp} for the observation "
                 f"{observations[odd[0]].tolist()[:10]} and the action {actions[odd[0]].tolist()[:10]}"

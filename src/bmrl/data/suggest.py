@@ -135,8 +135,9 @@ class Draft:
     def _head(self) -> None:
         told = [column.told() for column in self._columns.values()]
         more = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
+        name = self._source.name if self._source.minari else self._source.path.name
         self._lines += [
-            f"# Drafted from {self._source.path.name} by 'bmrl data suggest'.",
+            f"# Drafted from {one_line(name)} by 'bmrl data suggest'.",
             '# Look at every line; each "?" has to be decided.',
             "# What the file has (values: of its beginning):",
             *(f"#   {one_line(line)}" for line in told[:SHOWN] + more),
@@ -147,8 +148,9 @@ class Draft:
         self._lines.append(f"{key} = {_toml(value)}" + (f"  # {comment}" if comment else ""))
 
     def _observations(self) -> None:
-        if "observations" in self._uses:
-            self._say("observations", [self._uses["observations"]])
+        nested = [name for name in self._columns if name.split("/")[0] in ("observations", "obs") and "/" in name]
+        if nested or "observations" in self._uses:
+            self._say("observations", nested or [self._uses["observations"]])
         else:
             numbered = _numbered(self._columns, ("obs", "state", "s", "observation"))
             used = {name.removeprefix("not ") for name in self._uses.values()} | set(self._action_columns())

@@ -47,6 +47,9 @@ class CsvReader(Reader):
 
     def chunks(self, uses: Mapping[str, Use]) -> Iterator[Chunk]:
         """See `Reader.chunks`."""
+        words = self._words()
+        booleans = [name for name, use in uses.items() if use == "number" and name in words]
+        uses = {**uses, **dict.fromkeys(booleans, "flag")}
         places = {name: f"c{self.names.index(name)}" for name in uses}
         kinds = {places[name]: pa.float64() if use == "number" else pa.string() for name, use in uses.items()}
         first = 0
@@ -70,11 +73,24 @@ class CsvReader(Reader):
             )
             for batch in stream:
                 columns = {name: batch.column(place) for name, place in places.items()}
-                yield _chunk(self, first, batch.num_rows, columns, uses)
+                chunk = _chunk(self, first, batch.num_rows, columns, uses)
+                for name in booleans:
+                    flags = chunk.columns[name]
+                    chunk.columns[name] = np.where(flags == MISSING_FLAG, np.nan, flags)
+                yield chunk
                 first += batch.num_rows
         except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeError) as error:
             if "Empty CSV file" not in str(error):  # a header alone is no error: what is made of it will tell
                 raise self._error(str(error)) from error
+
+    def _words(self) -> set[str]:
+        """Columns whose first value is a word as True: as numbers, they are 1 and 0."""
+        with open(self.source.path, newline="", encoding=self._mapping.encoding, errors="replace") as file:
+            lines = itertools.islice(iter(lambda: file.readline(MAX_HEADER), ""), self._mapping.header, None)
+            line = next((line for line in lines if line.strip()), "")
+        cells = next(csv.reader([line], delimiter=self._mapping.separator), [])
+        words = {word for word in TRUE + FALSE if word.isalpha()}
+        return {name for name, cell in zip(self.names, cells, strict=False) if cell.strip().lower() in words}
 
     def where(self, row: int) -> str:
         """See `Reader.where`: the line of the file, blank lines counted."""
