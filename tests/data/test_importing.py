@@ -177,6 +177,25 @@ def test_groups_within_a_group(tmp_path):
     assert_holds(batch, data)
 
 
+def test_an_end_within_a_group_loses_nothing(tmp_path):
+    """What was seen after it is known, and is where the next episode begins."""
+    data = flat(1, 5)
+    with h5py.File(tmp_path / "log.h5", "w") as file:
+        for name, values in data.items():
+            file[f"episode_0/{name}"] = values[0]
+        file["episode_0/terminations"][2] = True
+    _, (batch,) = run(tmp_path, ARRAYS + 'groups = "episode_*"')
+    assert batch.episode_ends.tolist() == [3, 5] and batch.terminations.tolist() == [False, False, True, False, True]
+    seen = data["observations"][0]
+    np.testing.assert_array_equal(batch.observations, np.concatenate([seen[:4], seen[3:]]))
+
+
+def test_episodes_are_numbered_as_they_come(tmp_path):
+    np.savez(tmp_path / "log.npz", s=np.arange(6.0), a=np.full(6, 0.5), r=np.arange(6.0), e=[5, 5, 3, 3, 4, 4])
+    _, (batch,) = run(tmp_path, PLAIN + 'episode = "e"')
+    assert batch.rewards.tolist() == [0, 2, 4]
+
+
 # ---------------------------------------------------------------------- stacked arrays
 
 
@@ -443,7 +462,7 @@ def test_messy_csv(tmp_path, text, says):
 
 
 def test_the_line_is_right_beyond_the_first_chunk(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(tables, "CSV_BYTES", 64)
     lines = [f"{number},.5,{number}" for number in range(60)]
     csv(tmp_path, "s,a,r\n" + "\n".join(lines))
     _, (batch,) = run(tmp_path, PLAIN)

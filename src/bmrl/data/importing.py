@@ -19,7 +19,7 @@ from bmrl.data.reward import load_reward
 from bmrl.data.sources import find_sources, open_reader
 from bmrl.errors import BmrlError
 from bmrl.runs.progress import Progress
-from bmrl.runs.storage import ScratchArray, committed_names
+from bmrl.runs.storage import ScratchArray, committed_names, remove_directory
 
 
 def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, reward: str | None = None) -> Imported:
@@ -67,10 +67,8 @@ def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, re
         found: dict[str, Episodes] = {}
         with Progress("check", len(names)) as progress:
             for name in names:
-                log = intake.logs[name]
                 assembler = Assembler(name, mapping, intake.labels, function, intake.scratch)
-                found[name] = assembler.assemble(log.rows.read())
-                del log.rows  # what was read is freed with it
+                found[name] = assembler.assemble(intake.logs[name].rows.read())
                 progress.update(len(found))
         problems = [(name, problem) for name in names for problem in found[name].problems.values()]
         problems += [(name, Problem("alone", "all rows", n)) for name in names if (n := _lonely(found[name]))]
@@ -94,33 +92,38 @@ def _lonely(found: Episodes) -> int:
 
 
 def _write(intake: Intake, names: list[str], found: dict[str, Episodes], out: Path, reward: str | None) -> None:
-    """Writes the batches, the first one last: without it a directory that a kill left is not taken for whole."""
+    """Writes all batches or none; the first one last: without it what a kill left is not taken for whole."""
+    with Progress("write", len(names)) as progress, contextlib.ExitStack() as written:
+        for number in reversed(range(len(names))):
+            path = out / f"mdp-{number:03d}"
+            _write_one(intake, names[number], found[names[number]], path, reward)
+            written.callback(remove_directory, path)
+            progress.update(len(names) - number)
+        written.pop_all()
+
+
+def _write_one(intake: Intake, name: str, found: Episodes, path: Path, reward: str | None) -> None:
     mapping, labels = intake.mapping, intake.labels
     low, high = scaling(mapping, len(labels.actions))
-    with Progress("write", len(names)) as progress:
-        for number in reversed(range(len(names))):
-            name = names[number]
-            observations, transitions = found[name].observations.read(), found[name].transitions.read()
-            fields = transitions.dtype.names or ()
-            sources = [intake.readers[file].source for file in sorted(intake.logs[name].files)]
-            family = mapping.family or sources[0].family
-            provenance = {
-                "imported": name,
-                "sources": [str(source.path) for source in sources],
-                "mapping": mapping.said,
-                "reward": reward,
-                "observations": labels.observations,
-                # An action a of the batch is low + (a + 1) (high - low) / 2 in its own unit.
-                "actions": {"names": labels.actions, "low": low.tolist(), "high": high.tolist()},
-                "counts": dict(found[name].counts),
-            }
-            write_batch(
-                out / f"mdp-{number:03d}",
-                observations=observations,
-                **{key: transitions[key] for key in ("actions", "rewards", *FLAGS)},
-                infos={key.removeprefix("infos."): transitions[key] for key in fields if key.startswith("infos.")},
-                mdp=sources[0].parameters,
-                family=family,
-                provenance=provenance,
-            )
-            progress.update(len(names) - number)
+    transitions = found.transitions.read()
+    infos = [key for key in transitions.dtype.names or () if key.startswith("infos.")]
+    sources = [intake.readers[file].source for file in sorted(intake.logs[name].files)]
+    provenance = {
+        "imported": name,
+        "sources": [str(source.path) for source in sources],
+        "mapping": mapping.said,
+        "reward": reward,
+        "observations": labels.observations,
+        # An action a of the batch is low + (a + 1) (high - low) / 2 in its own unit.
+        "actions": {"names": labels.actions, "low": low.tolist(), "high": high.tolist()},
+        "counts": dict(found.counts),
+    }
+    write_batch(
+        path,
+        observations=found.observations.read(),
+        **{key: transitions[key] for key in ("actions", "rewards", *FLAGS)},
+        infos={key.removeprefix("infos."): transitions[key] for key in infos},
+        mdp=sources[0].parameters,
+        family=mapping.family or sources[0].family,
+        provenance=provenance,
+    )

@@ -71,7 +71,8 @@ def _load(spec: str) -> Callable[..., Any]:
         else:
             function = pkgutil.resolve_name(spec)
     except Exception as error:  # whatever the user's module raises
-        raise BmrlError(f"--reward {spec} cannot be loaded: {type(error).__name__}: {one_line(error)}") from error
+        hint = "; a file is named with its .py" if isinstance(error, ModuleNotFoundError) else ""
+        raise BmrlError(f"--reward {spec} cannot be loaded: {type(error).__name__}: {one_line(error)}{hint}") from error
     if not callable(function):
         raise BmrlError(f"--reward {spec} is no function but {type(function).__name__}")
     loaded: Callable[..., Any] = function

@@ -1,5 +1,6 @@
 """Drafts a mapping from a file: what names and values tell is filled in, what they do not is left as "?"."""
 
+import contextlib
 import csv
 import math
 import re
@@ -94,18 +95,18 @@ def suggest(place: str) -> str:
     if source.format == "hdf5" and (pattern := _episode_groups(source.path)):
         said["groups"] = pattern
     mapping = Mapping(Path("mapping.toml"), {}, said, (), (), "none", **said)
-    reader = open_reader(source, mapping)
-    columns = _columns(reader, source, mapping)
+    with contextlib.closing(open_reader(source, mapping)) as reader:
+        columns = _columns(reader, source, mapping)
     if not columns:
         raise BmrlError(f"{source.path} has no columns")
-    return Draft(source, reader, columns, said).text()
+    return Draft(source, columns, said).text()
 
 
 class Draft:
     """The lines of a draft, one key after the other."""
 
-    def __init__(self, source: Source, reader: Reader, columns: Sequence[Column], said: dict[str, Any]):
-        self._source, self._reader, self._said = source, reader, said
+    def __init__(self, source: Source, columns: Sequence[Column], said: dict[str, Any]):
+        self._source, self._said = source, said
         self._columns = {column.name: column for column in columns}
         self._lines: list[str] = []
         self._uses = self._guess()
@@ -252,7 +253,8 @@ class Draft:
         written = self._columns[name].time_format
         mapping = Mapping(Path("mapping.toml"), {}, {}, (), (), "none", time_format=written, **self._said)
         try:
-            times: Times = next(open_reader(self._source, mapping).chunks({name: "time"})).columns[name]
+            with contextlib.closing(open_reader(self._source, mapping)) as reader:
+                times: Times = next(reader.chunks({name: "time"})).columns[name]
         except (BmrlError, StopIteration):
             return "?", "number"
         apart = np.diff(times.values)

@@ -18,7 +18,8 @@ from bmrl.data.readers import CHUNK_BYTES, MISSING_FLAG, Array, Chunk, Key, Read
 from bmrl.errors import BmrlError
 
 TRUE, FALSE = ("true", "t", "yes", "y", "1", "1.0"), ("false", "f", "no", "n", "0", "0.0")
-MAX_HEADER = 1 << 22  # characters of the line with the columns' names
+CSV_BYTES = 1 << 20  # of a CSV file, read at a time, and at most in a row: Arrow reads several such pieces ahead
+MAX_HEADER = CSV_BYTES  # characters of the line with the names of the columns
 
 _CELL = re.compile(r"In CSV column #(\d+): Row #(\d+): CSV conversion error to \w+: (.*)", re.DOTALL)
 _ROW = re.compile(r"CSV parse error: Row #(\d+): (.*)", re.DOTALL)
@@ -58,7 +59,7 @@ class CsvReader(Reader):
                 self.source.path,
                 read_options=pyarrow.csv.ReadOptions(
                     use_threads=False,  # else an error does not tell its row
-                    block_size=CHUNK_BYTES,
+                    block_size=CSV_BYTES,
                     skip_rows=self._mapping.header,
                     column_names=[f"c{place}" for place in range(len(self.names))],
                     encoding=self._mapping.encoding,
