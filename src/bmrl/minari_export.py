@@ -19,7 +19,7 @@ import gymnasium
 import numpy as np
 
 from bmrl.data import Batch, read_batches
-from bmrl.data.sources import missing_package
+from bmrl.data.sources import needing_extra
 from bmrl.errors import BmrlError
 from bmrl.families import FAMILIES, Family
 from bmrl.runs.storage import read_json, write_json
@@ -50,10 +50,8 @@ def export_minari(directory: Path, name: str, split: str = "train") -> list[str]
     Returns the datasets' ids. Raises ``BmrlError`` where batches are damaged, the name is none, datasets of that
     name are there, or Minari is not installed.
     """
-    try:
+    with needing_extra():
         from minari.storage.datasets_root_dir import get_dataset_path
-    except ModuleNotFoundError as error:
-        raise missing_package(error) from error
     if _NAME.fullmatch(name) is None:
         raise BmrlError(f"--minari {name!r}: NAMESPACE/FAMILY is needed, of letters, digits, '_', '-'")
     if split not in SPLITS:

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bmrl.data import arrays, readers, tables
+from bmrl.data import arrays, importing, readers, tables, write_batch
 from bmrl.data.mapping import NONE
+from bmrl.data.suggest import suggest
 from bmrl.errors import BmrlError
 from tests.data.logs import PLAIN, csv, problems, run
 
@@ -527,6 +528,37 @@ def test_what_is_there_is_not_replaced(tmp_path):
     run(tmp_path, PLAIN)
     with pytest.raises(BmrlError, match="batches already holds mdp-000: remove it"):
         run(tmp_path, PLAIN, "log.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "module"),
+    [("log.csv", "pyarrow", "tables"), ("log.h5", "h5py", "arrays"), ("log.h5", "h5py", "hdf5")],
+)
+def test_a_package_that_is_not_installed(tmp_path, monkeypatch, name, package, module):
+    csv(tmp_path, "s,a,r\n1,.5,1\n2,.5,2\n", name)
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "bmrl.data.hdf5")
+    monkeypatch.delattr("bmrl.data.hdf5")
+    monkeypatch.delitem(sys.modules, f"bmrl.data.{module}", raising=False)
+    with pytest.raises(BmrlError, match=f"{package} is not installed: pip install 'bmrl.data.'"):
+        suggest(str(tmp_path / name)) if module == "hdf5" else run(tmp_path, PLAIN)
+
+
+def test_nothing_is_left_of_an_import_that_was_stopped(tmp_path, monkeypatch):
+    """Here while the first batch, which is written last, is to be written."""
+    csv(tmp_path, "m,s,a,r\nx,1,.5,1\nx,2,.5,2\ny,1,.5,1\ny,2,.5,2\n")
+    order = []
+
+    def stop_at_the_second(path, **arrays):
+        order.append(path.name)
+        if len(order) == 2:
+            raise KeyboardInterrupt
+        write_batch(path, **arrays)
+
+    monkeypatch.setattr(importing, "write_batch", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, PLAIN + 'mdp = "m"')
+    assert order == ["mdp-001", "mdp-000"] and not (tmp_path / "batches").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import bisect
 import contextlib
 import math
 import zipfile
-import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -19,45 +18,11 @@ import numpy as np
 
 from bmrl.data import hdf5
 from bmrl.data import mapping as mapping_module
+from bmrl.data.npz import DAMAGED, Npy
 from bmrl.data.readers import CHUNK_BYTES, MISSING_FLAG, Array, Chunk, Key, Reader, Source, Times, Use, flags_of, key_of
 from bmrl.errors import BmrlError
 
-MAX_WHOLE_BYTES = 1 << 26  # what can only be read whole may be this large
-MAX_RATIO = 1100  # of unpacked to packed bytes: deflate does not reach it
-
-
-class Npy:
-    """One array of an NPZ file, read from its beginning to its end, once."""
-
-    def __init__(self, archive: zipfile.ZipFile, name: str):
-        """Raises ``ValueError`` where it is no plain array, or its size is not what it declares."""
-        info = archive.getinfo(f"{name}.npy")
-        if info.file_size > MAX_RATIO * info.compress_size + MAX_RATIO:
-            raise ValueError(f"it unpacks {info.compress_size} bytes to {info.file_size}")
-        self._file = archive.open(info)
-        if np.lib.format.read_magic(self._file) != (1, 0):
-            raise ValueError("not version 1.0")
-        self.shape, self._fortran, self.dtype = np.lib.format.read_array_header_1_0(self._file)
-        if self.dtype.kind not in "biufSUM" or self.dtype.itemsize == 0:
-            raise ValueError(f"dtype {self.dtype}: numbers or texts are needed; nothing that is pickled is opened")
-        size = math.prod(self.shape) * self.dtype.itemsize
-        if not self.shape or min(self.shape) < 0 or size != info.file_size - self._file.tell():
-            raise ValueError(f"it declares shape {list(self.shape)} of {self.dtype}, and holds another size")
-        if self._fortran and len(self.shape) > 1:
-            if size > MAX_WHOLE_BYTES:
-                raise ValueError("it lies in Fortran order; save it by np.ascontiguousarray")
-            self._whole = np.frombuffer(self._file.read(size), self.dtype).reshape(self.shape, order="F")
-
-    def read(self, prefix: tuple[int, ...], start: int, stop: int) -> Array:
-        """The items ``[*prefix, start:stop]``, which are the next ones."""
-        if self._fortran and len(self.shape) > 1:
-            return self._whole[prefix][start:stop]
-        shape = (stop - start, *self.shape[len(prefix) + 1 :])
-        size = math.prod(shape) * self.dtype.itemsize
-        content = self._file.read(size)
-        if len(content) != size:
-            raise EOFError("it ends early")
-        return np.frombuffer(content, self.dtype).reshape(shape)
+MAX_EPISODE_BYTES = 1 << 28  # of stacked arrays, where episodes are read whole
 
 
 class Hdf5Array:
@@ -217,7 +182,7 @@ class ArrayReader(Reader):
         longest, lasts_alone = self._check_lengths(lengths, "")
         self._lengths = (*wanted, longest)
         self._width = sum(math.prod(shape[before + 1 :]) for shape in shapes.values())
-        if 8 * self._width * longest > MAX_WHOLE_BYTES * 4:
+        if 8 * self._width * longest > MAX_EPISODE_BYTES:
             raise self._mapping.error("axes", f"{self.source.path}: episodes of {longest} steps are too long for this")
         many = max(1, self._rows(uses) // max(1, longest))
         late = {name for name in arrays if self._is_late(name, lengths[name], longest)}
@@ -259,7 +224,7 @@ class NpzReader(ArrayReader):
         super().__init__(source, mapping)
         try:
             self._archive = zipfile.ZipFile(source.path)
-        except (OSError, *_DAMAGED) as error:
+        except (OSError, *DAMAGED) as error:
             raise BmrlError(f"{source.path} cannot be read as NPZ: {mapping_module.one_line(error)}") from error
         names = [name for name in self._archive.namelist() if name.endswith(".npy")]
         self.names = [name.removesuffix(".npy") for name in names]
@@ -268,7 +233,7 @@ class NpzReader(ArrayReader):
         """See `Reader.chunks`."""
         try:
             yield from super().chunks(uses)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise BmrlError(f"{self.source.path} is damaged: {mapping_module.one_line(error)}") from error
 
     def close(self) -> None:
@@ -288,9 +253,6 @@ class NpzReader(ArrayReader):
         if self._mapping.groups:
             raise self._mapping.error("groups", f"{self.source.path} is no HDF5 file: it has no groups")
         yield Group("", {name: self.array(name) for name in names})
-
-
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError, OverflowError)
 
 
 class Hdf5Reader(ArrayReader):

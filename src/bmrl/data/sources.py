@@ -4,7 +4,8 @@ import glob
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def open_reader(source: Source, mapping: Mapping) -> Reader:
     for key, formats in ONLY.items():
         if key in mapping.lines and source.format not in formats:
             raise mapping.error(key, f"this is for {' and '.join(formats)}, and {source.path} is {source.format}")
-    try:
+    with needing_extra():
         if source.format in ("csv", "parquet"):
             from bmrl.data.tables import CsvReader, ParquetReader
 
@@ -65,13 +66,15 @@ def open_reader(source: Source, mapping: Mapping) -> Reader:
         from bmrl.data.arrays import Hdf5Reader, NpzReader
 
         return NpzReader(source, mapping) if source.format == "npz" else Hdf5Reader(source, mapping)
+
+
+@contextmanager
+def needing_extra() -> Iterator[None]:
+    """Imports within need packages of the extra: raises ``BmrlError`` where one is not installed."""
+    try:
+        yield
     except ModuleNotFoundError as error:
-        raise missing_package(error) from error
-
-
-def missing_package(error: ModuleNotFoundError) -> BmrlError:
-    """What to say where a package of the extra is not installed."""
-    return BmrlError(f"{error.name} is not installed: pip install 'bmrl[data]' brings what reads and writes logs")
+        raise BmrlError(f"{error.name} is not installed: pip install 'bmrl[data]'") from error
 
 
 def minari_metadata(data: Path) -> dict[str, Any]:

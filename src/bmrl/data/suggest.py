@@ -1,25 +1,19 @@
 """Drafts a mapping from a file: what names and values tell is filled in, what they do not is left as "?"."""
 
 import contextlib
-import csv
-import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bmrl.data.mapping import Mapping, one_line
-from bmrl.data.readers import Reader, Source, Times
+from bmrl.data.readers import Source, Times
 from bmrl.data.sources import find_sources, minari_metadata, minari_space, open_reader
+from bmrl.data.survey import Column, columns_of, csv_format, episode_groups
 from bmrl.errors import BmrlError
 
-if TYPE_CHECKING:
-    from bmrl.data.arrays import ArrayReader
-
-SAMPLE_BYTES = 1 << 18  # of a CSV file's beginning
 SHOWN = 40  # columns told one by one
 
 # Key of the mapping -> names of columns that mean it, in lower case and without what is before the last "/".
@@ -31,58 +25,11 @@ NAMES: dict[str, tuple[str, ...]] = {
     "terminations": ("terminations", "termination", "terminated", "terminals", "terminal"),
     "truncations": ("truncations", "truncation", "truncated", "timeouts", "timeout"),
     "valids": ("valids", "valid"),
-    "mdp": (
-        "mdp",
-        "mdp_id",
-        "task",
-        "task_id",
-        "building",
-        "building_id",
-        "site",
-        "house",
-        "robot",
-        "device",
-        "unit_id",
-    ),
+    "mdp": ("mdp", "mdp_id", "task", "task_id", "building", "building_id", "site", "house", "robot", "device"),
     "episode": ("episode", "episode_id", "episodes", "ep", "trajectory", "trajectory_id", "traj", "run", "run_id"),
     "time": ("time", "timestamp", "timestamps", "datetime", "date_time", "date", "t", "step", "timestep", "zeit"),
 }
 DONES = ("done", "dones")
-TIME_FORMATS = {
-    r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}": "%d.%m.%Y %H:%M",
-    r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}:\d{2}": "%d.%m.%Y %H:%M:%S",
-}
-ISO = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?( ?(Z|[+-]\d{2}:?\d{2}))?")
-WORDS = {"true", "false", "t", "f", "yes", "no", "y", "n"}
-
-
-@dataclass(frozen=True)
-class Column:
-    """What the beginning of a file tells of a column, or of an array.
-
-    Attributes:
-        name: in the file.
-        kind: "number", "flag", "time" or "text".
-        shape: of an array, () for a column.
-        low: the least number.
-        high: the greatest.
-        whole: whether all numbers are whole.
-        time_format: how times are written, if not in ISO 8601.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...] = ()
-    low: float = np.nan
-    high: float = np.nan
-    whole: bool = False
-    time_format: str | None = None
-
-    def told(self) -> str:
-        """A line of the draft's list."""
-        shape = f" {list(self.shape)}" if self.shape else ""
-        values = f", {self.low:g} ... {self.high:g}" if np.isfinite(self.low) else ""
-        return f"{self.name}{shape} ({self.kind}{values})"
 
 
 def suggest(place: str) -> str:
@@ -91,12 +38,12 @@ def suggest(place: str) -> str:
     Raises ``BmrlError`` where there is no file that can be read.
     """
     source = find_sources([place])[0]
-    said = _csv_format(source.path) if source.format == "csv" else {}
-    if source.format == "hdf5" and (pattern := _episode_groups(source.path)):
+    said = csv_format(source.path) if source.format == "csv" else {}
+    if source.format == "hdf5" and (pattern := episode_groups(source.path)):
         said["groups"] = pattern
     mapping = Mapping(Path("mapping.toml"), {}, said, (), (), "none", **said)
     with contextlib.closing(open_reader(source, mapping)) as reader:
-        columns = _columns(reader, source, mapping)
+        columns = columns_of(reader, source, mapping)
     if not columns:
         raise BmrlError(f"{source.path} has no columns")
     return Draft(source, columns, said).text()
@@ -283,121 +230,3 @@ def _numbered(names: Iterable[str], stems: Sequence[str]) -> list[str]:
         if found:
             return [f"{found[0]}:{found[-1]}"] if len(found) > 3 else found
     return []
-
-
-# ---------------------------------------------------------------------- what a file has
-
-
-def _csv_format(path: Path) -> dict[str, Any]:
-    """How a CSV file is written, where it differs from what a mapping assumes."""
-    content = _beginning(path)
-    said: dict[str, Any] = {}
-    try:
-        text = content.decode("utf-8-sig", "strict" if len(content) < SAMPLE_BYTES else "ignore")
-    except UnicodeDecodeError:
-        utf_16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
-        said["encoding"] = "utf-16" if utf_16 else "cp1252"
-        text = content.decode(said["encoding"], "replace")
-    lines = [line for line in text.splitlines() if line.strip()][:50]
-    if not lines:
-        raise BmrlError(f"{path} is empty")
-    separator = max(",;\t|", key=lambda sign: min(line.count(sign) for line in lines))
-    if separator != ",":
-        said["separator"] = separator
-        cells = [cell.strip() for line in lines for cell in line.split(separator)]
-        if sum(bool(re.fullmatch(r"-?\d+,\d+", cell)) for cell in cells) > 0:
-            said["decimal"] = ","
-    return said
-
-
-def _beginning(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(SAMPLE_BYTES)
-    except OSError as error:
-        raise BmrlError(f"{path} cannot be read ({error.strerror})") from error
-
-
-def _episode_groups(path: Path) -> str | None:
-    """The pattern of the groups that hold an episode each, as Minari ("episode_*") and others ("data/demo_*") have."""
-    from bmrl.data import hdf5
-
-    with hdf5.open_file(path) as file, hdf5.reading(path):
-        for parent in ("", "data"):
-            place = hdf5.member(file, parent, path) if parent else file
-            names = list(place)[:1] if place is not None and not hasattr(place, "dtype") else []
-            if names and re.fullmatch(r"[A-Za-z_]+\d+", names[0]):
-                pattern = re.sub(r"\d+$", "*", names[0])
-                full = f"{parent}/{pattern}".lstrip("/")
-                if hdf5.groups(file, path, full):
-                    return full
-    return None
-
-
-def _columns(reader: Reader, source: Source, mapping: Mapping) -> list[Column]:
-    if source.format == "csv":
-        return _csv_columns(reader, source, mapping)
-    if source.format == "parquet":
-        from bmrl.data.tables import kinds
-
-        return [_summary(reader, name, kind) for name, kind in kinds(reader).items()]
-    from bmrl.data.arrays import ArrayReader
-
-    assert isinstance(reader, ArrayReader)
-    return [_array_summary(reader, name) for name in reader.names]
-
-
-def _csv_columns(reader: Reader, source: Source, mapping: Mapping) -> list[Column]:
-    text = _beginning(source.path).decode(mapping.encoding.replace("utf-8", "utf-8-sig"), "ignore")
-    lines = text.splitlines()[mapping.header : 1000]
-    rows = list(csv.reader(lines[:-1] if len(lines) > 1 else lines, delimiter=mapping.separator))  # the last may be cut
-    columns = []
-    for place, name in enumerate(reader.names):
-        cells = [row[place].strip() for row in rows if len(row) > place and row[place].strip()]
-        columns.append(_from_text(name, cells, mapping.decimal))
-    return columns
-
-
-def _from_text(name: str, cells: list[str], decimal: str) -> Column:
-    try:
-        return _from_numbers(name, np.array([float(cell.replace(decimal, ".")) for cell in cells]), ())
-    except ValueError:
-        pass
-    if {cell.lower() for cell in cells} <= WORDS:
-        return Column(name, "flag")
-    if all(ISO.fullmatch(cell) for cell in cells):
-        return Column(name, "time")
-    for pattern, written in TIME_FORMATS.items():
-        if all(re.fullmatch(pattern, cell) for cell in cells):
-            return Column(name, "time", time_format=written)
-    return Column(name, "text")
-
-
-def _summary(reader: Reader, name: str, kind: str) -> Column:
-    if kind != "number":
-        return Column(name, kind)
-    try:
-        values = next(reader.chunks({name: "number"})).columns[name]
-    except (BmrlError, StopIteration):
-        return Column(name, "text")
-    return _from_numbers(name, values, values.shape[1:])
-
-
-def _array_summary(reader: "ArrayReader", name: str) -> Column:
-    try:
-        array = reader.array(name)
-        row = math.prod(array.shape[1:]) * array.dtype.itemsize
-        values = array.read((), 0, min(array.shape[0], max(1, SAMPLE_BYTES // max(1, row))))
-    except (BmrlError, ValueError, EOFError):
-        return Column(name, "text")
-    if array.dtype.kind in "iuf":
-        return _from_numbers(name, values.astype(np.float64), array.shape)
-    return Column(name, {"b": "flag", "M": "time"}.get(array.dtype.kind, "text"), array.shape)
-
-
-def _from_numbers(name: str, values: Any, shape: tuple[int, ...]) -> Column:
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return Column(name, "number", shape)
-    whole = bool((finite == np.round(finite)).all())
-    return Column(name, "number", shape, float(finite.min()), float(finite.max()), whole)
