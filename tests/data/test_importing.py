@@ -515,6 +515,13 @@ def test_words_as_observations_and_parts_of_columns(tmp_path):
         run(tmp_path, PLAIN.replace('"r"', '"*"'), "log.csv")
 
 
+def test_files_have_to_be_named(tmp_path):
+    (tmp_path / "mapping.toml").write_text(PLAIN)
+    for names, says in (([], "name the files to import"), (["no*.csv"], "there is no such file")):
+        with pytest.raises(BmrlError, match=says):
+            importing.import_logs(names, tmp_path / "mapping.toml", tmp_path / "batches")
+
+
 def test_two_files_of_one_name_are_not_one_mdp(tmp_path):
     for place in ("a", "b"):
         (tmp_path / place).mkdir()

@@ -40,6 +40,8 @@ def find_sources(words: Sequence[str | Path]) -> list[Source]:
 
     Raises ``BmrlError`` where there is none, or one of a format that is not read.
     """
+    if not words:
+        raise BmrlError("name the files to import")
     found: list[Source] = []
     for word in map(str, words):
         matches = [word] if os.path.exists(word) else sorted(glob.glob(word), key=natural)
