@@ -26,8 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bmrl.batch_rl import BCQ, SAC, TD3BC, Cloning
-from bmrl.batch_rl.base import Targets
+from bmrl.batch_rl.base import Algorithm, Targets
 from bmrl.batch_rl.replay import Replay, pool, stack
 from bmrl.batch_rl.teach import Taught, TeachConfig, spec_of, teach, teacher_template
 from bmrl.collect import collect, provenance
@@ -219,8 +218,9 @@ def distill_stage(
         check_config(path, _verified(path, STUDENT, "distill").get("config"), to_json(config))
         _drop_checkpoints(run, stage)
         return
-    replay = load_replay(run)
-    teachers = load_learners(run.directory / "teachers" / run.experiment.learners(variant), leave_out_diverged)
+    replay, learners = load_replay(run), run.experiment.learners(variant)
+    taught = run.experiment.teach[learners]
+    teachers = load_learners(run.directory / "teachers" / learners, taught, leave_out_diverged)
     replay = replay.of(k for k in range(len(replay)) if k not in teachers.left_out)
     with working_stage(run, stage, resume) as checkpoints:
         everywhere = config.queries_everywhere
@@ -286,7 +286,7 @@ LEARNERS, STUDENT = Format("bmrl-learners", 2), Format("bmrl-student", 3)
 class Learners(NamedTuple):
     """Trained learners of one algorithm: states [n, ...] of the n batches that are not left out."""
 
-    algorithm: SAC | BCQ | TD3BC | Cloning
+    algorithm: Algorithm
     states: Any
     left_out: dict[int, int]  # batches whose learners diverged: after how many updates
 
@@ -304,13 +304,14 @@ def save_learners(path: Path, config: TeachConfig, spec: Spec, taught: Taught) -
     commit_directory(path, lambda directory: save_tree(directory, taught.states), manifest)
 
 
-def load_learners(path: Path, leave_out_diverged: bool = False) -> Learners:
+def load_learners(path: Path, config: TeachConfig, leave_out_diverged: bool = False) -> Learners:
     """Read phase 1's result, verified.
 
-    Raises BmrlError where it is damaged, or where a learner has diverged, unless that is to be left out.
+    Raises BmrlError where it is damaged or of another configuration, or where a learner has diverged, unless that is
+    to be left out.
     """
     manifest = _verified(path, LEARNERS, "teach")
-    config: TeachConfig = from_json(manifest.get("config"), TeachConfig, str(path))
+    check_config(path, manifest.get("config"), to_json(config))
     spec, learners = _spec(path, manifest), _size(path, manifest, "learners")
     steps = from_json(manifest.get("diverged"), dict[str, int], f"{path}: diverged")
     diverged = {k: steps[f"mdp-{k:03d}"] for k in range(learners) if f"mdp-{k:03d}" in steps}
@@ -322,6 +323,11 @@ def load_learners(path: Path, leave_out_diverged: bool = False) -> Learners:
     states = _load_weights(path, lambda: teacher_template(config.algorithm, spec, learners))
     kept = [k for k in range(learners) if k not in diverged]
     return Learners(config.algorithm, jax.tree.map(lambda x: x[kept], states) if diverged else states, diverged)
+
+
+def taught_variants(run: Run, kind: str) -> list[str]:
+    """The variants whose learners are there; ``kind`` is "teachers" or "pooled"."""
+    return [name for name in run.experiment.teach if is_committed(run.directory / kind / name)]
 
 
 def name_diverged(diverged: dict[int, int]) -> str:

@@ -312,8 +312,8 @@ def test_a_learner_that_diverged_is_left_out_by_the_users_word_alone(run: Path, 
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     teachers = directory / "teachers" / "default"
     manifest = json.loads((teachers / "manifest.json").read_text())
-    states = pipeline.load_learners(teachers).states
     config = from_json(manifest["config"], TeachConfig, "")
+    states = pipeline.load_learners(teachers, config).states
     pipeline.save_learners(teachers, config, Spec(**manifest["spec"]), Taught(states, np.array([-1, 5, -1])))
 
     done = bmrl("distill", directory, check=False)
