@@ -227,7 +227,7 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Reprodu
         from bmrl.reproduce import reproduce
 
         return reproduce(command.study, command.scale, command.seeds, command.out, command.runs, command.only)
-    from bmrl import pipeline, report
+    from bmrl import pipeline, report, workflow
     from bmrl.experiments import get_experiment
 
     directory = command.out if isinstance(command, Run | Collect) else command.directory
@@ -241,15 +241,15 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Reprodu
     with pipeline.working_on(directory):
         run = pipeline.start_run(directory, experiment)
         logging.getLogger("bmrl").info("bmrl %s", shlex.join(sys.argv[1:]))
-        if isinstance(command, Run | Collect):
+        if isinstance(command, Run):
+            workflow.all_stages(run, command.variants, command.resume, command.leave_out_diverged)
+        if isinstance(command, Collect):
             pipeline.collect_stage(run)
-        if isinstance(command, Run | Teach):
+        if isinstance(command, Teach):
             pipeline.phase_1_stages(run, command.variants, command.resume)
-        if isinstance(command, Run | Distill):
+        if isinstance(command, Distill):
             for variant in command.variants:
                 pipeline.distill_stage(run, variant, command.resume, command.leave_out_diverged)
-        if isinstance(command, Run):
-            report.evaluate_stage(run)
         if isinstance(command, Evaluate):
             report.evaluate_stage(run, command.mdp, command.split, command.episodes, command.context)
 
