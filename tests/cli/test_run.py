@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +20,6 @@ from bmrl.data import read_batch, write_batch
 from bmrl.errors import BmrlError
 from bmrl.types import Spec
 
-ROOT = Path(__file__).parents[2]
 BMRL = [sys.executable, "-c", "from bmrl.cli import main; main()"]
 SMOKE = ["run", "point-goal", "--scale", "smoke", "--seed", "3", "--variants", "default", "paper"]
 
@@ -296,31 +294,6 @@ def test_a_damaged_config_is_named(run: Path, tmp_path: Path) -> None:
     assert "transitions" in refused("teach", tmp_path)
     (tmp_path / "config.json").write_text("{")
     assert "config.json" in refused("teach", tmp_path)
-
-
-def python_of(page: str) -> str:
-    """The blocks of Python of a page, one after the other."""
-    return "\n".join(re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE))
-
-
-@pytest.mark.parametrize(
-    ("page", "last_words"),
-    [
-        ("docs/quick-start.md", "episodes: 2 -> 1; choose another directory\n"),
-        ("docs/own-algorithm.md", "teach.default.algorithm.greed: 2.0 -> 0.0; choose another directory\n"),
-    ],
-)
-def test_the_python_of_a_page_runs(page: str, last_words: str, tmp_path: Path) -> None:
-    words = [sys.executable, "-c", python_of(page)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith(last_words)
-
-
-def test_the_readmes_python_is_that_of_the_quick_start() -> None:
-    readme, quick_start = (python_of(page).splitlines() for page in ("README.md", "docs/quick-start.md"))
-    lines = [line for line in readme if line]
-    assert lines and lines == [line for line in quick_start if line in lines]
 
 
 def test_a_learner_that_diverged_is_left_out_by_the_users_word_alone(run: Path, tmp_path: Path) -> None:

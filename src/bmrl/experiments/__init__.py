@@ -18,7 +18,16 @@ EXPERIMENTS: dict[str, Callable[[Scale, int], Experiment]] = {
 
 
 def get_experiment(name: str, scale: str, seed: int) -> Experiment:
-    """The preset called ``name`` at a scale; raises BmrlError listing what there is, if there is none."""
+    """A preset, every number resolved.
+
+    Args:
+        name: of the experiment, e.g. "point-goal".
+        scale: "smoke", "laptop" or "paper".
+        seed: of all that is random.
+
+    Raises:
+        BmrlError: there is no such experiment or scale, lists what there is; or a seed that is none.
+    """
     if name not in EXPERIMENTS:
         raise BmrlError(f"unknown experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}")
     if scale not in get_args(Scale):

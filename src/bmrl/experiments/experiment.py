@@ -12,15 +12,25 @@ Scale = Literal["smoke", "laptop", "paper"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that a run does; the resolved config of a run directory is this, as JSON."""
+    """Everything that a run does; the resolved config of a run directory is this, as JSON.
+
+    Attributes:
+        family: the name of the family of MDPs.
+        seed: of all that is random.
+        collect: how the batches are collected, where there are none.
+        teach: phase 1, the learners by variant: "default", and "paper" where the paper has others.
+        distill: phase 2, a student for each variant: "default", and "paper" as the paper has it.
+        episodes: test episodes in each MDP.
+        checkpoint_seconds: between two checkpoints of an unfinished stage.
+    """
 
     family: str
     seed: int
     collect: CollectConfig
-    teach: dict[str, TeachConfig]  # learners by variant: "default", and "paper" where the paper has others
-    distill: dict[str, DistillConfig]  # a student for each variant: "default", and "paper" as the paper has it
-    episodes: int  # test episodes in each MDP
-    checkpoint_seconds: float  # between two checkpoints of an unfinished stage
+    teach: dict[str, TeachConfig]
+    distill: dict[str, DistillConfig]
+    episodes: int
+    checkpoint_seconds: float
 
     def learners(self, variant: str) -> str:
         """The variant whose learners a variant's student is distilled from."""
