@@ -11,6 +11,7 @@ for _env_id, _family, _horizon in (
     ("bmrl/HopperVelocity-v0", "hopper-velocity", 1000),
     ("bmrl/HalfCheetahDynamics-v0", "halfcheetah-dynamics", 200),
     ("bmrl/HalfCheetahVelocityDynamics-v0", "halfcheetah-velocity-dynamics", 200),
+    ("bmrl/Thermostat-v0", "thermostat", 672),
 ):
     gymnasium.register(
         id=_env_id,

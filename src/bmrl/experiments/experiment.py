@@ -1,11 +1,12 @@
 """The resolved configuration of a run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from bmrl.batch_rl.teach import TeachConfig
-from bmrl.collect import CollectConfig
+from bmrl.collect import CollectConfig, ControllerLogs
 from bmrl.distill.distill import DistillConfig
+from bmrl.types import ABLATION
 
 Scale = Literal["smoke", "laptop", "paper"]
 
@@ -21,6 +22,9 @@ class Experiment:
     distill: dict[str, DistillConfig]  # a student for each variant: "default", and "paper" as the paper has it
     episodes: int  # test episodes in each MDP
     checkpoint_seconds: float  # between two checkpoints of an unfinished stage
+    # The batches are not SAC's replay buffers but logs of ordinary controllers.
+    controllers: ControllerLogs | None = field(default=None, metadata=ABLATION)
+    family_sha256: str | None = field(default=None, metadata=ABLATION)  # of the file that a family of one's own is in
 
     def learners(self, variant: str) -> str:
         """The variant whose learners a variant's student is distilled from."""
