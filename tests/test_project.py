@@ -38,7 +38,8 @@ ALLOWED: dict[str, set[str]] = {
     "distill": PHASE_2 - {"distill"},
     "baselines": PHASE_2,
     "minari_export": STORAGE | {"families"},
-    "collect": PHASE_1 | {"families"},
+    "controllers": {"families"},
+    "collect": PHASE_1 | {"families", "controllers"},
     "evaluate": BASELINES | {"families"},
     "figures": STORAGE | {"families", "statistics", "tabular"},
     "experiments": PHASE_2 | {"collect"},
@@ -46,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": PHASE_2 | {"families", "collect", "experiments", "config"},
     "report": PHASE_2 | {"families", "evaluate", "figures", "pipeline"},
     "reproduce": BASELINES
-    | {"families", "statistics", "tabular", "collect", "experiments", "config", "evaluate", "figures"}
+    | {"families", "controllers", "statistics", "tabular", "collect", "experiments", "config", "evaluate", "figures"}
     | {"pipeline", "report"},
     "workflow": {"parallel", "evaluate", "experiments", "pipeline", "report"},
     "cli": {"errors", "runs", "data", "minari_export", "parallel", "experiments", "pipeline", "report", "workflow"}
@@ -68,7 +69,8 @@ ALLOWED: dict[str, set[str]] = {
 }
 
 PICKLES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
-IMPORTERS = {"__import__", "import_module"}
+IMPORTERS = {"__import__", "import_module", "exec_module", "load_module", "run_path", "run_module"}
+RUN_A_USERS_FILE = {"data/reward.py", "families/own.py"}  # by a person's explicit word alone
 IMPORT_NAMES = {"pillow": "PIL"}  # distribution -> module, where they differ
 
 
@@ -162,7 +164,8 @@ def test_imports_are_seen_however_written(source: str) -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_module_has_nothing_forbidden(path: Path) -> None:
-    assert list(forbidden(path.read_text())) == []
+    expected = ["exec_module()"] if path.relative_to(SOURCE).as_posix() in RUN_A_USERS_FILE else []
+    assert list(forbidden(path.read_text())) == expected
 
 
 @pytest.mark.parametrize(
@@ -177,6 +180,7 @@ def test_module_has_nothing_forbidden(path: Path) -> None:
         "eval(text)",
         "exec(text)",
         "importlib.import_module(name)",
+        "spec.loader.exec_module(module)",
     ],
 )
 def test_forbidden_is_seen(source: str) -> None:

@@ -12,6 +12,7 @@ __all__ = [
     "BmrlError",
     "Experiment",
     "Family",
+    "GymnasiumFamily",
     "Spec",
     "Targets",
     "Transition",
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from bmrl.errors import BmrlError
     from bmrl.evaluate.rollout import run_episodes
     from bmrl.experiments import Experiment, get_experiment
-    from bmrl.families import Family, get_family
+    from bmrl.families import Family, GymnasiumFamily, get_family
     from bmrl.types import Spec, Transition
     from bmrl.workflow import load_agent, run
 else:
@@ -44,7 +45,7 @@ else:
                 from bmrl import types as module
             case "Batch" | "read_batches" | "write_batch":
                 from bmrl import data as module
-            case "Family" | "get_family":
+            case "Family" | "GymnasiumFamily" | "get_family":
                 from bmrl import families as module
             case "Experiment" | "get_experiment":
                 from bmrl import experiments as module

@@ -18,7 +18,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ import numpy as np
 from bmrl.batch_rl.base import Algorithm, Targets
 from bmrl.batch_rl.replay import Replay, pool, stack
 from bmrl.batch_rl.teach import Taught, TeachConfig, spec_of, teach, teacher_template
-from bmrl.collect import collect, provenance
+from bmrl.collect import collect, log_controllers, provenance
 from bmrl.config import difference, from_json, to_json
 from bmrl.data import read_batches
 from bmrl.distill.distill import DistillConfig, distill, teacher_targets
@@ -37,6 +37,7 @@ from bmrl.distill.student import Statistics, Student
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.experiments import Experiment
 from bmrl.families import get_family
+from bmrl.families.own import load_family
 from bmrl.networks import Normaliser
 from bmrl.runs.checkpoint import load_tree, save_tree
 from bmrl.runs.lock import lock_directory
@@ -85,6 +86,33 @@ def check_place(directory: Path, resume: bool) -> None:
         for x in directory.iterdir()
     ):
         raise BmrlError(f"{directory} is not empty and holds no run (no config.json): choose another --out")
+
+
+def with_family(experiment: Experiment, word: str | None) -> Experiment:
+    """The experiment with the user's own family PATH.py:NAME, whose file is run here.
+
+    Raises BmrlError where one is needed and not given, or given and not needed.
+    """
+    if (experiment.family == "") != (word is not None):
+        raise BmrlError("the experiment 'own' and --family PATH.py:NAME need each other")
+    if word is None:
+        return experiment
+    own = load_family(word)
+    return replace(experiment, family=own.name, family_sha256=own.sha256)
+
+
+def check_family(experiment: Experiment, word: str | None) -> None:
+    """Run the file of the user's own family, if one is given, for a run that exists.
+
+    It may have changed since, e.g. to have other test MDPs: that is warned of. Raises BmrlError if it is not the run's.
+    """
+    if word is None:
+        return
+    own = load_family(word)
+    if own.name != experiment.family:
+        raise BmrlError(f"--family {word}: the run is of the family {experiment.family}")
+    if own.sha256 != experiment.family_sha256:
+        log.warning("--family %s: the file has changed since the run was started", word)
 
 
 def start_run(directory: Path, experiment: Experiment) -> Run:
@@ -136,7 +164,8 @@ def working_on(directory: Path) -> Iterator[None]:
 
 def collect_stage(run: Run) -> None:
     """Fill batches/ with one batch for each train MDP. Batches that were made elsewhere are taken as they are."""
-    family, config, seed = get_family(run.experiment.family), run.experiment.collect, run.experiment.seed
+    experiment, family = run.experiment, get_family(run.experiment.family)
+    seed, logs = experiment.seed, experiment.controllers
     mdps, batches = family.train_mdps(), run.directory / "batches"
     present = read_batches(batches) if committed_names(batches) else []
     for batch in present:
@@ -149,12 +178,16 @@ def collect_stage(run: Run) -> None:
             )
         if batch.manifest["mdp"] is not None:
             family.validate(batch.manifest["mdp"])
-    made_here = provenance(config, seed)
+    made_here = provenance(logs or experiment.collect, seed)
     if any(batch.manifest["provenance"] != made_here for batch in present):
         log.info("collect: taking the %d batches that are there", len(present))
     elif len(present) < len(mdps):
         with working_stage(run, "collect", resume=True) as checkpoints:
-            collect(family, mdps, config, seed, batches, checkpoints, run.metrics, run.experiment.checkpoint_seconds)
+            if logs:
+                log_controllers(family, mdps, logs, seed, batches)
+            else:
+                seconds = experiment.checkpoint_seconds
+                collect(family, mdps, experiment.collect, seed, batches, checkpoints, run.metrics, seconds)
     else:
         _drop_checkpoints(run, "collect")
 

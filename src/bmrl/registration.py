@@ -15,6 +15,7 @@ ENVIRONMENTS = (  # id, family, horizon; by name only, so that no family is impo
     ("bmrl/HopperVelocity-v0", "hopper-velocity", 1000),
     ("bmrl/HalfCheetahDynamics-v0", "halfcheetah-dynamics", 200),
     ("bmrl/HalfCheetahVelocityDynamics-v0", "halfcheetah-velocity-dynamics", 200),
+    ("bmrl/Thermostat-v0", "thermostat", 672),
 )
 
 

@@ -17,6 +17,8 @@ from bmrl.evaluate.identity import held_out_transitions, relabelling_test
 from bmrl.evaluate.rollout import Episodes, run_episodes
 from bmrl.families import get_family
 from bmrl.families.base import Family, Parameters
+from bmrl.families.point_goal import PointGoalFamily
+from bmrl.families.thermostat import ThermostatFamily
 from bmrl.families.velocity import VelocityFamily
 from bmrl.figures.animation import animate
 from bmrl.figures.curves import plot_curves
@@ -26,6 +28,7 @@ from bmrl.figures.style import mdp_name, mdp_title, valid_by_mdp
 from bmrl.figures.table import results_table
 from bmrl.figures.trajectories import plot_trajectories
 from bmrl.figures.velocities import TIME_STEPS, plot_velocities
+from bmrl.figures.weeks import plot_weeks, week_of
 from bmrl.pipeline import Run, load_learners, load_student, name_diverged, taught_variants
 from bmrl.runs.progress import Progress
 from bmrl.runs.storage import committed_names, read_json, write_json
@@ -114,8 +117,13 @@ def _draw(
     robot = family if isinstance(family, VelocityFamily) else None
     if robot:
         plot_velocities(robot, label, results[label], slots, directory / f"velocities-{name}.png")
-    else:
+    elif isinstance(family, PointGoalFamily):
         plot_trajectories({m: (r, slots) for m, r in results.items()}, directory / f"trajectories-{name}.png")
+    else:
+        if isinstance(family, ThermostatFamily):
+            weeks = {method: week_of(result, slots[0], 0) for method, result in results.items()}
+            plot_weeks(weeks, mdp_name(slots[0]), directory / f"weeks-{name}.png")
+        return  # nothing moves that an animation could show
     # One episode an MDP, with the same agent: its memory is as wide as the test was, so are these episodes.
     shown = run_episodes(family, slots, student, TEST_SEED + run.experiment.seed, frames=True)
     first = [indices[0] for _, indices in valid_by_mdp(shown, slots) if len(indices)]

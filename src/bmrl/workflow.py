@@ -16,6 +16,7 @@ def run(
     variants: Sequence[str] = ("default",),
     resume: bool = False,
     leave_out_diverged: bool = False,
+    family: str | None = None,
 ) -> pipeline.Run:
     """All stages: batches, a learner on each, one student of them all, the zero-shot test and its pictures.
 
@@ -29,16 +30,18 @@ def run(
         variants: the students to distil, of those in ``experiment.distill``.
         resume: go on with the run in ``directory``.
         leave_out_diverged: distil without the MDPs whose learners diverged, if any did.
+        family: with the experiment "own", a family of your own, "PATH.py:NAME": this file is run.
 
     Returns:
         The run: its ``directory`` and its ``experiment``.
 
     Raises:
         BmrlError: a directory that holds another run, or one that is not to be resumed; batches that do not fit; an
-            algorithm that is none; a learner that diverged.
+            algorithm that is none; a learner that diverged; a family of your own that is not given, or is none.
     """
     directory = Path(directory)
     parallel.set_up_jax()
+    experiment = pipeline.with_family(experiment, family)
     pipeline.check_place(directory, resume)
     pipeline.check_variants(experiment, variants)
     with pipeline.working_on(directory):

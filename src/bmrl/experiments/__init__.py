@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import cast, get_args
 
 from bmrl.errors import BmrlError
-from bmrl.experiments import dynamics, point_goal, velocity
+from bmrl.experiments import dynamics, own, point_goal, thermostat, velocity
 from bmrl.experiments.experiment import Experiment as Experiment
 from bmrl.experiments.experiment import Scale
 
@@ -14,6 +14,8 @@ EXPERIMENTS: dict[str, Callable[[Scale, int], Experiment]] = {
     "hopper-velocity": velocity.hopper_velocity,
     "halfcheetah-dynamics": dynamics.halfcheetah_dynamics,
     "halfcheetah-velocity-dynamics": dynamics.halfcheetah_velocity_dynamics,
+    "thermostat": thermostat.thermostat,
+    "own": own.own_family,
 }
 
 

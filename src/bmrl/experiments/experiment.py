@@ -1,11 +1,12 @@
 """The resolved configuration of a run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from bmrl.batch_rl.teach import TeachConfig
-from bmrl.collect import CollectConfig
+from bmrl.collect import CollectConfig, ControllerLogs
 from bmrl.distill.distill import DistillConfig
+from bmrl.types import ABLATION
 
 Scale = Literal["smoke", "laptop", "paper"]
 
@@ -22,6 +23,8 @@ class Experiment:
         distill: phase 2, a student for each variant: "default", and "paper" as the paper has it.
         episodes: test episodes in each MDP.
         checkpoint_seconds: between two checkpoints of an unfinished stage.
+        controllers: where the batches are not SAC's replay buffers but logs of ordinary controllers, whose.
+        family_sha256: of the file that a family of one's own is in.
     """
 
     family: str
@@ -31,6 +34,8 @@ class Experiment:
     distill: dict[str, DistillConfig]
     episodes: int
     checkpoint_seconds: float
+    controllers: ControllerLogs | None = field(default=None, metadata=ABLATION)
+    family_sha256: str | None = field(default=None, metadata=ABLATION)
 
     def learners(self, variant: str) -> str:
         """The variant whose learners a variant's student is distilled from."""
