@@ -15,6 +15,7 @@ from bmrl.experiments import get_experiment
 from bmrl.families import LOADED, get_family
 from bmrl.families.own import load_family
 from bmrl.pipeline import check_family, open_run, start_run, with_family
+from bmrl.workflow import run
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-family.md"
 BMRL = [sys.executable, "-c", "from bmrl.cli import main; main()"]
@@ -168,3 +169,13 @@ def test_the_word_and_the_experiment_need_each_other(example):
         get_family("other.py:F")
     assert with_family(own, f"{example}:TANKS").family == "tank.py:TANKS"
     assert get_family("tank.py:TANKS").make_env(hole=0.5, mark=1.0).reset(seed=0)[0].shape == (1,)
+
+
+def test_from_python_it_is_named_as_on_the_command_line(example, tmp_path, monkeypatch):
+    monkeypatch.setattr("bmrl.parallel.set_up_jax", lambda: None)
+    monkeypatch.setattr("bmrl.workflow.all_stages", lambda *_: None)
+    own = get_experiment("own", "smoke", seed=0)
+    with pytest.raises(BmrlError, match="need each other"):
+        run(own, tmp_path / "run")
+    begun = run(own, tmp_path / "run", family=f"{example}:TANKS")
+    assert begun.experiment.family == "tank.py:TANKS"
