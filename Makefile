@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test torture lint format lock clean
+.PHONY: setup run test torture docs lint format lock clean
 
 setup: $(INSTALLED)
 
@@ -30,6 +30,10 @@ test: lint
 torture: setup
 	$(BIN)/python -m torture
 
+# The pages of docs/ and the reference of the Python API, as site/index.html. Not --quiet: what is not shown is not counted.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -49,5 +53,5 @@ lock: setup
 
 # Leaves runs/ alone: those are results.
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests tools torture -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 """What the readers of a run directory refuse. That they read what is sound, the tests of the commands show."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,15 +29,13 @@ def examples(tmp_path_factory):
     return root
 
 
-LOADERS = {"learners": load_learners, "student": load_student}
+LOADERS = {"learners": lambda path: load_learners(path, kinds.teach_config()), "student": load_student}
 
 
 @pytest.mark.parametrize("what", LOADERS)
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda m: m.pop("config"), "default: "),
-        (lambda m: m.update(config=3), "default: "),
         (lambda m: m.pop("spec"), "has None as observation_dim"),
         (lambda m: m.update(spec=[2, 1]), "has None as observation_dim"),
         (lambda m: m["spec"].update(action_dim=-1), "has -1 as action_dim, a size is needed"),
@@ -57,6 +56,19 @@ def test_manifests_that_describe_no_networks(examples, what, change, says):
         (path / "manifest.json").write_bytes(whole)
     assert says in str(caught.value) and str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [lambda m: m.pop("config"), lambda m: m.update(config=3)])
+@pytest.mark.parametrize(("what", "says"), [("learners", "default holds a run with another"), ("student", "default: ")])
+def test_manifests_without_a_configuration(examples, what, says, change):
+    test_manifests_that_describe_no_networks(examples, what, change, says)
+
+
+def test_learners_of_another_configuration(examples):
+    path, config = examples / "learners" / "default", kinds.teach_config()
+    changed = replace(config, algorithm=replace(config.algorithm, greed=1.0))
+    with pytest.raises(BmrlError, match=r"default holds .* another configuration: algorithm.greed: 2.5 -> 1.0;"):
+        load_learners(path, changed)
 
 
 @pytest.mark.parametrize(

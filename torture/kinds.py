@@ -134,17 +134,24 @@ def read_checkpoint(root: Path) -> Any:
     return found
 
 
+def teach_config() -> Any:
+    """What the small learners were taught with."""
+    from bmrl.batch_rl import TD3BC
+    from bmrl.batch_rl.teach import TeachConfig
+
+    return TeachConfig(TD3BC(hidden=(3,)), updates=5)
+
+
 def make_learners(root: Path) -> None:
     """Two small learners of TD3+BC."""
     import jax
 
-    from bmrl.batch_rl import TD3BC
-    from bmrl.batch_rl.teach import Taught, TeachConfig
+    from bmrl.batch_rl.teach import Taught
     from bmrl.networks import Normaliser
     from bmrl.pipeline import save_learners
     from bmrl.types import Spec
 
-    config, spec = TeachConfig(TD3BC(hidden=(3,)), updates=5), Spec(2, 1)
+    config, spec = teach_config(), Spec(2, 1)
     keys = jax.random.split(jax.random.PRNGKey(SEED), 2)
     states = jax.vmap(lambda key: config.algorithm.init(key, spec=spec, normaliser=Normaliser.identity(2)))(keys)
     save_learners(root / "default", config, spec, Taught(jax.tree.map(np.asarray, states), np.full(2, -1)))
@@ -156,7 +163,7 @@ def read_learners(root: Path) -> Any:
 
     from bmrl.pipeline import load_learners
 
-    algorithm, states, _ = load_learners(root / "default")
+    algorithm, states, _ = load_learners(root / "default", teach_config())
     leaves = jax.tree.leaves(states)
     assert all(np.isfinite(leaf).all() for leaf in leaves), "weights that are not finite"
     return algorithm, leaves

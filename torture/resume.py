@@ -23,7 +23,7 @@ from torture.smoke import VARIANTS, differences
 
 Stage = Callable[[pipeline.Run], Any]  # goes on from the newest checkpoint, and leaves its result in the run directory
 
-SAVERS = ("bmrl.collect.save_checkpoint", "bmrl.runs.training.save_checkpoint")  # who saves, under which name
+SAVERS = ("bmrl.collect.sac.save_checkpoint", "bmrl.runs.training.save_checkpoint")  # who saves, under which name
 
 
 def resume_everywhere(

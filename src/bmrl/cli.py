@@ -23,7 +23,8 @@ class Run:
     """All stages: collect batches, teach K learners, distil them into one student, test it zero-shot."""
 
     experiment: Annotated[str, tyro.conf.Positional]
-    """point-goal, halfcheetah-velocity, hopper-velocity, halfcheetah-dynamics or halfcheetah-velocity-dynamics"""
+    """point-goal, halfcheetah-velocity, hopper-velocity, halfcheetah-dynamics, halfcheetah-velocity-dynamics,
+    thermostat, or own (with --family)"""
     out: Path
     """the run directory to make"""
     scale: str = "laptop"
@@ -32,6 +33,8 @@ class Run:
     """seed of everything"""
     resume: bool = False
     """go on with the run in OUT"""
+    family: str | None = None
+    """a family of your own, PATH.py:NAME: this file is run"""
     variants: tuple[str, ...] = ("default",)
     """students to distil: default (our choices), paper (the paper's contexts, f and optimiser; not where dynamics
     vary), reward-only (where dynamics vary: without the next-state head)"""
@@ -44,7 +47,8 @@ class Collect:
     """Stage 1 alone: SAC in every train MDP; its replay buffers are the batches."""
 
     experiment: Annotated[str, tyro.conf.Positional]
-    """point-goal, halfcheetah-velocity, hopper-velocity, halfcheetah-dynamics or halfcheetah-velocity-dynamics"""
+    """point-goal, halfcheetah-velocity, hopper-velocity, halfcheetah-dynamics, halfcheetah-velocity-dynamics,
+    thermostat, or own (with --family)"""
     out: Path
     """the run directory to make"""
     scale: str = "laptop"
@@ -53,6 +57,8 @@ class Collect:
     """seed of everything"""
     resume: bool = False
     """go on with the run in OUT"""
+    family: str | None = None
+    """a family of your own, PATH.py:NAME: this file is run"""
 
 
 @dataclass
@@ -65,6 +71,8 @@ class Teach:
     """students that will be distilled from the learners: default (our choices), paper (the paper's learners)"""
     resume: bool = False
     """go on after an interruption"""
+    family: str | None = None
+    """a family of your own, PATH.py:NAME: this file is run"""
 
 
 @dataclass
@@ -80,6 +88,8 @@ class Distill:
     """distil without the MDPs whose learners diverged, if any did"""
     resume: bool = False
     """go on after an interruption"""
+    family: str | None = None
+    """a family of your own, PATH.py:NAME: this file is run"""
 
 
 @dataclass
@@ -96,6 +106,8 @@ class Evaluate:
     """episodes an MDP; the experiment's own number if not given"""
     context: str = "episode"
     """where the identity comes from: episode, none (blank), or a directory of logs of the MDP"""
+    family: str | None = None
+    """a family of your own, PATH.py:NAME: this file is run"""
 
 
 @dataclass
@@ -103,7 +115,7 @@ class Reproduce:
     """The paper's figures and claims, each from data to page; goes on where it was stopped."""
 
     study: Annotated[str, tyro.conf.Positional]
-    """figure2, figure3, cem-ablation, proposition1, identity or dynamics"""
+    """figure2, figure3, cem-ablation, proposition1, identity, dynamics or thermostat"""
     out: Path
     """directory of results.json, README.md and the pictures; finished units in it are not done again"""
     scale: str = "laptop"
@@ -227,29 +239,32 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Reprodu
         from bmrl.reproduce import reproduce
 
         return reproduce(command.study, command.scale, command.seeds, command.out, command.runs, command.only)
-    from bmrl import pipeline, report
+    from bmrl import pipeline, report, workflow
     from bmrl.experiments import get_experiment
 
     directory = command.out if isinstance(command, Run | Collect) else command.directory
     if isinstance(command, Run | Collect):
-        experiment = get_experiment(command.experiment, command.scale, command.seed)
+        experiment = pipeline.with_family(
+            get_experiment(command.experiment, command.scale, command.seed), command.family
+        )
         pipeline.check_place(directory, command.resume)
     else:
         experiment = pipeline.open_run(directory).experiment
+        pipeline.check_family(experiment, command.family)
     if isinstance(command, Run | Teach | Distill):
         pipeline.check_variants(experiment, command.variants)
     with pipeline.working_on(directory):
         run = pipeline.start_run(directory, experiment)
         logging.getLogger("bmrl").info("bmrl %s", shlex.join(sys.argv[1:]))
-        if isinstance(command, Run | Collect):
+        if isinstance(command, Run):
+            workflow.all_stages(run, command.variants, command.resume, command.leave_out_diverged)
+        if isinstance(command, Collect):
             pipeline.collect_stage(run)
-        if isinstance(command, Run | Teach):
+        if isinstance(command, Teach):
             pipeline.phase_1_stages(run, command.variants, command.resume)
-        if isinstance(command, Run | Distill):
+        if isinstance(command, Distill):
             for variant in command.variants:
                 pipeline.distill_stage(run, variant, command.resume, command.leave_out_diverged)
-        if isinstance(command, Run):
-            report.evaluate_stage(run)
         if isinstance(command, Evaluate):
             report.evaluate_stage(run, command.mdp, command.split, command.episodes, command.context)
 

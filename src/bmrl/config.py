@@ -7,11 +7,15 @@ from typing import Any
 from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_unstructure_fn, override
-from cattrs.strategies import configure_tagged_union
+from cattrs.v import format_exception
 
-from bmrl.batch_rl import BCQ, SAC, TD3BC, Cloning
+from bmrl.batch_rl import BCQ, SAC, TD3BC, Algorithm, Cloning
+from bmrl.batch_rl.base import check_algorithm
 from bmrl.errors import BmrlError
 from bmrl.types import ABLATION
+
+ALGORITHMS: dict[str, type] = {kind.__name__: kind for kind in (SAC, BCQ, TD3BC, Cloning)}
+"""The algorithms that a file can name. Users' own come from Python alone: no file's word loads code."""
 
 _converter = Converter(forbid_extra_keys=True)
 
@@ -24,7 +28,28 @@ def _unstructure_dataclass(kind: Any) -> Any:
     return make_dict_unstructure_fn(kind, _converter, **rare)
 
 
-configure_tagged_union(SAC | BCQ | TD3BC | Cloning, _converter, tag_name="algorithm")
+def _unstructure_algorithm(algorithm: Any) -> dict[str, Any]:
+    """Its hyperparameters, and the name of its class as ``algorithm``."""
+    kind = type(algorithm)
+    check_algorithm(algorithm)
+    if ALGORITHMS.get(kind.__name__, kind) is not kind:
+        raise BmrlError(f"an algorithm of bmrl is called {kind.__name__}: give your own class another name")
+    return {**_converter.unstructure(algorithm, kind), "algorithm": kind.__name__}
+
+
+def _structure_algorithm(data: Any, _: Any) -> Any:
+    hyperparameters = dict(data)
+    name = hyperparameters.pop("algorithm")
+    if name not in ALGORITHMS:
+        raise BmrlError(
+            f"{name!r} is none of {', '.join(ALGORITHMS)}: a run with an algorithm of your own goes on from Python, "
+            "with bmrl.run"
+        )
+    return _converter.structure(hyperparameters, ALGORITHMS[name])
+
+
+_converter.register_unstructure_hook_func(lambda kind: kind is Algorithm, _unstructure_algorithm)
+_converter.register_structure_hook_func(lambda kind: kind is Algorithm, _structure_algorithm)
 
 
 def _plain(*accepted: type) -> Callable[[Any, type], Any]:
@@ -52,8 +77,12 @@ def from_json(data: Any, kind: Any, where: str) -> Any:
     try:
         return _converter.structure(data, kind)
     except (BaseValidationError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
-        text = "; ".join(transform_error(error))
+        text = "; ".join(transform_error(error, format_exception=_explain))
         raise BmrlError(f"{where}: {' '.join(text.split())}") from error  # names in the data may break lines
+
+
+def _explain(error: BaseException, kind: type | None) -> str:
+    return str(error) if isinstance(error, BmrlError) else format_exception(error, kind)
 
 
 def difference(old: Any, new: Any, path: str = "") -> list[str]:

@@ -18,7 +18,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,11 +26,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bmrl.batch_rl import BCQ, SAC, TD3BC, Cloning
-from bmrl.batch_rl.base import Targets
+from bmrl.batch_rl.base import Algorithm, Targets
 from bmrl.batch_rl.replay import Replay, pool, stack
 from bmrl.batch_rl.teach import Taught, TeachConfig, spec_of, teach, teacher_template
-from bmrl.collect import collect, provenance
+from bmrl.collect import collect, log_controllers, provenance
 from bmrl.config import difference, from_json, to_json
 from bmrl.data import read_batches
 from bmrl.distill.distill import DistillConfig, distill, teacher_targets
@@ -38,6 +37,7 @@ from bmrl.distill.student import Statistics, Student
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.experiments import Experiment
 from bmrl.families import get_family
+from bmrl.families.own import load_family
 from bmrl.networks import Normaliser
 from bmrl.runs.checkpoint import load_tree, save_tree
 from bmrl.runs.lock import lock_directory
@@ -86,6 +86,33 @@ def check_place(directory: Path, resume: bool) -> None:
         for x in directory.iterdir()
     ):
         raise BmrlError(f"{directory} is not empty and holds no run (no config.json): choose another --out")
+
+
+def with_family(experiment: Experiment, word: str | None) -> Experiment:
+    """The experiment with the user's own family PATH.py:NAME, whose file is run here.
+
+    Raises BmrlError where one is needed and not given, or given and not needed.
+    """
+    if (experiment.family == "") != (word is not None):
+        raise BmrlError("the experiment 'own' and --family PATH.py:NAME need each other")
+    if word is None:
+        return experiment
+    own = load_family(word)
+    return replace(experiment, family=own.name, family_sha256=own.sha256)
+
+
+def check_family(experiment: Experiment, word: str | None) -> None:
+    """Run the file of the user's own family, if one is given, for a run that exists.
+
+    It may have changed since, e.g. to have other test MDPs: that is warned of. Raises BmrlError if it is not the run's.
+    """
+    if word is None:
+        return
+    own = load_family(word)
+    if own.name != experiment.family:
+        raise BmrlError(f"--family {word}: the run is of the family {experiment.family}")
+    if own.sha256 != experiment.family_sha256:
+        log.warning("--family %s: the file has changed since the run was started", word)
 
 
 def start_run(directory: Path, experiment: Experiment) -> Run:
@@ -137,7 +164,8 @@ def working_on(directory: Path) -> Iterator[None]:
 
 def collect_stage(run: Run) -> None:
     """Fill batches/ with one batch for each train MDP. Batches that were made elsewhere are taken as they are."""
-    family, config, seed = get_family(run.experiment.family), run.experiment.collect, run.experiment.seed
+    experiment, family = run.experiment, get_family(run.experiment.family)
+    seed, logs = experiment.seed, experiment.controllers
     mdps, batches = family.train_mdps(), run.directory / "batches"
     present = read_batches(batches) if committed_names(batches) else []
     for batch in present:
@@ -150,12 +178,16 @@ def collect_stage(run: Run) -> None:
             )
         if batch.manifest["mdp"] is not None:
             family.validate(batch.manifest["mdp"])
-    made_here = provenance(config, seed)
+    made_here = provenance(logs or experiment.collect, seed)
     if any(batch.manifest["provenance"] != made_here for batch in present):
         log.info("collect: taking the %d batches that are there", len(present))
     elif len(present) < len(mdps):
         with working_stage(run, "collect", resume=True) as checkpoints:
-            collect(family, mdps, config, seed, batches, checkpoints, run.metrics, run.experiment.checkpoint_seconds)
+            if logs:
+                log_controllers(family, mdps, logs, seed, batches)
+            else:
+                seconds = experiment.checkpoint_seconds
+                collect(family, mdps, experiment.collect, seed, batches, checkpoints, run.metrics, seconds)
     else:
         _drop_checkpoints(run, "collect")
 
@@ -219,8 +251,9 @@ def distill_stage(
         check_config(path, _verified(path, STUDENT, "distill").get("config"), to_json(config))
         _drop_checkpoints(run, stage)
         return
-    replay = load_replay(run)
-    teachers = load_learners(run.directory / "teachers" / run.experiment.learners(variant), leave_out_diverged)
+    replay, learners = load_replay(run), run.experiment.learners(variant)
+    taught = run.experiment.teach[learners]
+    teachers = load_learners(run.directory / "teachers" / learners, taught, leave_out_diverged)
     replay = replay.of(k for k in range(len(replay)) if k not in teachers.left_out)
     with working_stage(run, stage, resume) as checkpoints:
         everywhere = config.queries_everywhere
@@ -286,7 +319,7 @@ LEARNERS, STUDENT = Format("bmrl-learners", 2), Format("bmrl-student", 3)
 class Learners(NamedTuple):
     """Trained learners of one algorithm: states [n, ...] of the n batches that are not left out."""
 
-    algorithm: SAC | BCQ | TD3BC | Cloning
+    algorithm: Algorithm
     states: Any
     left_out: dict[int, int]  # batches whose learners diverged: after how many updates
 
@@ -304,13 +337,14 @@ def save_learners(path: Path, config: TeachConfig, spec: Spec, taught: Taught) -
     commit_directory(path, lambda directory: save_tree(directory, taught.states), manifest)
 
 
-def load_learners(path: Path, leave_out_diverged: bool = False) -> Learners:
+def load_learners(path: Path, config: TeachConfig, leave_out_diverged: bool = False) -> Learners:
     """Read phase 1's result, verified.
 
-    Raises BmrlError where it is damaged, or where a learner has diverged, unless that is to be left out.
+    Raises BmrlError where it is damaged or of another configuration, or where a learner has diverged, unless that is
+    to be left out.
     """
     manifest = _verified(path, LEARNERS, "teach")
-    config: TeachConfig = from_json(manifest.get("config"), TeachConfig, str(path))
+    check_config(path, manifest.get("config"), to_json(config))
     spec, learners = _spec(path, manifest), _size(path, manifest, "learners")
     steps = from_json(manifest.get("diverged"), dict[str, int], f"{path}: diverged")
     diverged = {k: steps[f"mdp-{k:03d}"] for k in range(learners) if f"mdp-{k:03d}" in steps}
@@ -322,6 +356,11 @@ def load_learners(path: Path, leave_out_diverged: bool = False) -> Learners:
     states = _load_weights(path, lambda: teacher_template(config.algorithm, spec, learners))
     kept = [k for k in range(learners) if k not in diverged]
     return Learners(config.algorithm, jax.tree.map(lambda x: x[kept], states) if diverged else states, diverged)
+
+
+def taught_variants(run: Run, kind: str) -> list[str]:
+    """The variants whose learners are there; ``kind`` is "teachers" or "pooled"."""
+    return [name for name in run.experiment.teach if is_committed(run.directory / kind / name)]
 
 
 def name_diverged(diverged: dict[int, int]) -> str:

@@ -17,6 +17,8 @@ from bmrl.evaluate.identity import held_out_transitions, relabelling_test
 from bmrl.evaluate.rollout import Episodes, run_episodes
 from bmrl.families import get_family
 from bmrl.families.base import Family, Parameters
+from bmrl.families.point_goal import PointGoalFamily
+from bmrl.families.thermostat import ThermostatFamily
 from bmrl.families.velocity import VelocityFamily
 from bmrl.figures.animation import animate
 from bmrl.figures.curves import plot_curves
@@ -26,7 +28,8 @@ from bmrl.figures.style import mdp_name, mdp_title, valid_by_mdp
 from bmrl.figures.table import results_table
 from bmrl.figures.trajectories import plot_trajectories
 from bmrl.figures.velocities import TIME_STEPS, plot_velocities
-from bmrl.pipeline import Run, load_learners, load_student, name_diverged
+from bmrl.figures.weeks import plot_weeks, week_of
+from bmrl.pipeline import Run, load_learners, load_student, name_diverged, taught_variants
 from bmrl.runs.progress import Progress
 from bmrl.runs.storage import committed_names, read_json, write_json
 
@@ -68,7 +71,7 @@ def evaluate_stage(
     write_json(path, merge(old, rows))
     name = mdp_name(mdps[0]).replace(" ", "") if mdp else split
     name += "" if context == "episode" else "-no-context" if context == "none" else "-logs"
-    _draw(run, family, mdps, name, rows, results, agents["tiMe", _first_variant(run)], pictures)
+    _draw(run, family, mdps, name, rows, results, agents["tiMe", _first_student(run)], pictures)
     console = Console()
     console.print(results_table(rows))
     if left_out:
@@ -85,8 +88,11 @@ def evaluate_stage(
     console.print(f"results: {path}\nfigures: {pictures}")
 
 
-def _first_variant(run: Run, kind: str = "students") -> str:
-    variants = committed_names(run.directory / kind)
+def _first_student(run: Run) -> str:
+    return _first(committed_names(run.directory / "students"))
+
+
+def _first(variants: Sequence[str]) -> str:
     return "default" if "default" in variants else variants[0]
 
 
@@ -103,7 +109,7 @@ def _draw(
     """All pictures of a test, and the training curves."""
     directory.mkdir(exist_ok=True)
     slots = [m for m in mdps for _ in range(len(next(iter(results.values())).lengths) // len(mdps))]
-    label = f"tiMe ({_first_variant(run)})"
+    label = f"tiMe ({_first_student(run)})"
     references = {mdp_name(m): family.reference_returns(m) for m in mdps}
     plot_returns(rows, references, directory / f"returns-{name}.png")
     plot_identities(results[label], slots, directory / f"identities-{name}.png")
@@ -111,8 +117,13 @@ def _draw(
     robot = family if isinstance(family, VelocityFamily) else None
     if robot:
         plot_velocities(robot, label, results[label], slots, directory / f"velocities-{name}.png")
-    else:
+    elif isinstance(family, PointGoalFamily):
         plot_trajectories({m: (r, slots) for m, r in results.items()}, directory / f"trajectories-{name}.png")
+    else:
+        if isinstance(family, ThermostatFamily):
+            weeks = {method: week_of(result, slots[0], 0) for method, result in results.items()}
+            plot_weeks(weeks, mdp_name(slots[0]), directory / f"weeks-{name}.png")
+        return  # nothing moves that an animation could show
     # One episode an MDP, with the same agent: its memory is as wide as the test was, so are these episodes.
     shown = run_episodes(family, slots, student, TEST_SEED + run.experiment.seed, frames=True)
     first = [indices[0] for _, indices in valid_by_mdp(shown, slots) if len(indices)]
@@ -132,7 +143,8 @@ def _draw(
 def _identity_tests(run: Run, family: Family) -> dict[str, Any]:
     """The relabelling test of every student, on transitions that no training saw."""
     seed = TEST_SEED + run.experiment.seed
-    teachers = load_learners(run.directory / "teachers" / _first_variant(run, "teachers"), leave_out_diverged=True)
+    name = _first(taught_variants(run, "teachers"))
+    teachers = load_learners(run.directory / "teachers" / name, run.experiment.teach[name], leave_out_diverged=True)
     mdps = [mdp for k, mdp in enumerate(_taught_mdps(run)) if k not in teachers.left_out]
     held_out = held_out_transitions(family, mdps, teachers.algorithm, teachers.states, episodes=10, seed=seed)
     tests = {}
@@ -169,9 +181,10 @@ def learned_agents(
     first = np.zeros(len(mdps), int)
     taught = _taught_mdps(run)
     for method, kind in (("nearest teacher", "teachers"), ("pooled", "pooled")):
-        for name in committed_names(run.directory / kind):
+        for name in taught_variants(run, kind):
             # Only a user's word has brought a student of fewer MDPs this far.
-            learners = load_learners(run.directory / kind / name, leave_out_diverged=True)
+            path, taught_with = run.directory / kind / name, run.experiment.teach[name]
+            learners = load_learners(path, taught_with, leave_out_diverged=True)
             known = [mdp for k, mdp in enumerate(taught) if k not in learners.left_out]
             if kind == "pooled" or known:
                 which = first if kind == "pooled" else nearest(mdps, known, family)
@@ -182,8 +195,11 @@ def learned_agents(
 
 def _left_out(run: Run) -> dict[int, int]:
     """The batches whose learners diverged, of any variant: after how many updates."""
-    kinds = (run.directory / "teachers" / name for name in committed_names(run.directory / "teachers"))
-    return {k: step for path in kinds for k, step in load_learners(path, leave_out_diverged=True).left_out.items()}
+    left_out: dict[int, int] = {}
+    for name in taught_variants(run, "teachers"):
+        path, config = run.directory / "teachers" / name, run.experiment.teach[name]
+        left_out |= load_learners(path, config, leave_out_diverged=True).left_out
+    return left_out
 
 
 def _taught_mdps(run: Run) -> list[Parameters]:
@@ -196,8 +212,8 @@ def _add_value_estimates(
     run: Run, family: Family, mdps: Sequence[Parameters], episodes: int, rows: list[dict[str, Any]]
 ) -> None:
     """To the pooled baseline's rows: what it believes of initial state-actions, and what it earns."""
-    for name in committed_names(run.directory / "pooled"):
-        algorithm, states, _ = load_learners(run.directory / "pooled" / name)
+    for name in taught_variants(run, "pooled"):
+        algorithm, states, _ = load_learners(run.directory / "pooled" / name, run.experiment.teach[name])
         if isinstance(algorithm, SAC):
             state = jax.tree.map(lambda x: x[0], states)
             values = soft_values(family, mdps, algorithm, state, episodes, run.experiment.seed)

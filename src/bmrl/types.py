@@ -25,7 +25,7 @@ class Transition(NamedTuple):
 
 
 ABLATION: Mapping[str, Any] = {"ablation": True}
-"""Metadata of a configuration's field that exists to leave a part of the method out.
+"""Metadata of a configuration's field that few runs set: to leave a part of the method out, mostly.
 
 It is left out of the JSON where it has its default, so that runs from before there was such a field stay the same.
 """

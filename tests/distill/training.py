@@ -5,16 +5,12 @@ import importlib.abc
 import sys
 from pathlib import Path
 
-import bmrl  # registers the environments' names, for which it needs Gymnasium
+import bmrl  # noqa: F401  # before anything is blocked: what it brings is looked at
 
 FORBIDDEN = ("bmrl.families", "bmrl.collect", "bmrl.evaluate", "gymnasium", "mujoco")
 
-already = [name for name in sys.modules if name.startswith(FORBIDDEN[:3] + FORBIDDEN[4:])]
+already = [name for name in sys.modules if name.startswith(FORBIDDEN)]
 assert not already, f"import bmrl brings {already}"
-for name in list(sys.modules):
-    if name.partition(".")[0] == "gymnasium":
-        del sys.modules[name]
-del bmrl.gymnasium
 
 
 class Blocker(importlib.abc.MetaPathFinder):

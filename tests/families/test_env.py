@@ -14,10 +14,11 @@ from bmrl.families import FAMILIES
 ALL = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
 
-def test_gymnasium_finds_them_by_module_prefix():
-    """In a fresh interpreter, where nothing but the prefix says where they are."""
+@pytest.mark.parametrize("first", ["import gymnasium", "import bmrl, gymnasium"])
+def test_gymnasium_finds_them_by_module_prefix(first):
+    """In a fresh interpreter, where nothing but the prefix says where they are; and where bmrl was there before."""
     code = (
-        "import gymnasium;"
+        f"{first};"
         "env = gymnasium.make('bmrl:bmrl/HalfCheetahVelocity-v0', target_velocity=0.475);"
         "print(env.reset(seed=0)[0].shape, env.spec.max_episode_steps)"
     )
@@ -28,7 +29,7 @@ def test_gymnasium_finds_them_by_module_prefix():
 def test_importing_bmrl_imports_no_family():
     code = "import bmrl, sys; print([m for m in sys.modules if m.startswith(('bmrl.', 'mujoco', 'jax'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "['bmrl.registration']"
 
 
 @ALL

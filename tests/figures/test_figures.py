@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import math
+import re
 from dataclasses import dataclass, field
 
 import matplotlib
@@ -494,3 +495,9 @@ def test_results_table():
     assert "distance" not in render([make_row()])
     assert "goal angle 90°" in render([make_row(), make_row(mdp=GOALS[1])])
     assert render([])
+
+
+def test_mdps_of_many_parameters_are_numbered_in_the_table():
+    houses = FAMILIES["thermostat"].test_mdps()
+    lines = render([make_row(mdp=houses[0]), make_row(mdp=houses[1]), make_row(mdp=houses[0])]).splitlines()
+    assert [re.findall(r"no\. \d", line) for line in lines[-4:-1]] == [["no. 1"], ["no. 2"], ["no. 1"]]

@@ -1,6 +1,7 @@
 """Phase 1's contract: what a batch-RL algorithm offers to training, to testing and to phase 2."""
 
 from abc import abstractmethod
+from dataclasses import is_dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import equinox as eqx
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from bmrl.errors import BmrlError
 from bmrl.networks import MLP, Normaliser
 from bmrl.types import Spec, Transition
 
@@ -33,8 +35,13 @@ class Targets(NamedTuple):
 class Algorithm(Protocol[State]):
     """A batch-RL algorithm: pure functions over an explicit state, written for one MDP and mapped over K.
 
-    Implementations are frozen dataclasses of hyperparameters.
+    Implementations are frozen dataclasses of hyperparameters, whose fields are numbers, strings, booleans and tuples
+    of these. Where `targets` has corrections, ``max_perturbation`` is their largest component.
     """
+
+    @abstractmethod
+    def __hash__(self) -> int:
+        """Of the hyperparameters: equal ones share their compiled programs."""
 
     @property
     def batch_size(self) -> int:
@@ -55,6 +62,20 @@ class Algorithm(Protocol[State]):
     @abstractmethod
     def targets(self, state: State, observations: Array, actions: Array, key: Array) -> Targets:
         """What phase 2 distils, for transitions of shape [n, ...]."""
+
+
+def check_algorithm(algorithm: Any) -> None:
+    """Raises BmrlError for what is no algorithm, saying what it lacks."""
+    kind = type(algorithm)
+    if not (is_dataclass(kind) and kind.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+        raise BmrlError(f"the algorithm {kind.__name__} is no frozen dataclass: write @dataclass(frozen=True) above it")
+    lacking = [name for name in ("batch_size", "init", "update", "act", "targets") if not hasattr(algorithm, name)]
+    if lacking:
+        raise BmrlError(f"the algorithm {kind.__name__} has no {', '.join(lacking)}: see bmrl.Algorithm")
+    try:
+        hash(algorithm)
+    except TypeError as error:
+        raise BmrlError(f"the algorithm {kind.__name__} has a field that may change ({error}): use tuples") from error
 
 
 class Critics(eqx.Module):

@@ -13,11 +13,7 @@ from jaxtyping import Int
 
 from bmrl import parallel
 from bmrl.batch_rl.base import Algorithm, unless_diverged
-from bmrl.batch_rl.bcq import BCQ
-from bmrl.batch_rl.cloning import Cloning
 from bmrl.batch_rl.replay import Log, Replay, minibatches
-from bmrl.batch_rl.sac import SAC
-from bmrl.batch_rl.td3_bc import TD3BC
 from bmrl.networks import Normaliser, normaliser_of
 from bmrl.runs.checkpoint import latest_checkpoint
 from bmrl.runs.metrics import Metrics
@@ -31,7 +27,7 @@ _log = logging.getLogger(__name__)
 class TeachConfig:
     """Which algorithm learns from each batch, and for how long."""
 
-    algorithm: SAC | BCQ | TD3BC | Cloning
+    algorithm: Algorithm  # one of `bmrl.batch_rl`, or a user's own
     updates: int  # gradient steps of each learner
 
 

@@ -19,6 +19,7 @@ from bmrl.errors import BmrlError
 from bmrl.evaluate.agents import Agent, StudentAgent, TeacherAgent
 from bmrl.evaluate.rollout import Episodes, run_episodes
 from bmrl.families.base import Family, Parameters
+from bmrl.families.thermostat import ThermostatFamily, figures
 from bmrl.networks.set_encoder import Evidence
 from bmrl.runs.storage import MANIFEST
 
@@ -139,6 +140,9 @@ def rows_of(
         }
         if family.name == "point-goal":
             row["final_distance"] = (-results.rewards[kept, -1]).astype(float).tolist()
+        if isinstance(family, ThermostatFamily):
+            infos = {name: x[kept] for name, x in results.infos.items()}
+            row |= {name: x.tolist() for name, x in figures(results.observations[kept], infos).items()}
         rows.append(row)
     return rows
 

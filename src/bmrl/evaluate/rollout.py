@@ -13,16 +13,27 @@ from bmrl.types import Transition
 
 @dataclass(frozen=True)
 class Episodes:
-    """Test episodes of n slots: the first ``lengths[i]`` of T steps count. Slots of one MDP lie next to each other."""
+    """Test episodes of n slots: the first ``lengths[i]`` of T steps count. Slots of one MDP lie next to each other.
 
-    observations: np.ndarray  # [n, T + 1, d_s]
-    actions: np.ndarray  # [n, T, d_a]
-    rewards: np.ndarray  # [n, T], zero after the end
-    lengths: np.ndarray  # [n]
-    valid: np.ndarray  # [n] bool: False where the simulation became unstable; never averaged in
-    infos: dict[str, np.ndarray]  # [n, T] each
-    identities: np.ndarray | None  # [n, T, d_m]: the one acted upon at each step
-    frames: np.ndarray | None  # [n, T, segments, 2, 2], if asked for
+    Attributes:
+        observations: [n, T + 1, d_s].
+        actions: [n, T, d_a].
+        rewards: [n, T], zero after the end.
+        lengths: [n].
+        valid: [n] bool, False where the simulation became unstable; never averaged in.
+        infos: [n, T] each.
+        identities: [n, T, d_m], the one acted upon at each step; None if the agent has none.
+        frames: [n, T, segments, 2, 2], if asked for.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    lengths: np.ndarray
+    valid: np.ndarray
+    infos: dict[str, np.ndarray]
+    identities: np.ndarray | None
+    frames: np.ndarray | None
 
     @property
     def returns(self) -> np.ndarray:
@@ -37,7 +48,21 @@ def run_episodes(
     seed: int,
     frames: bool = False,
 ) -> Episodes:
-    """One episode in each of the given MDPs (repeat an MDP for more); every slot's start is its own."""
+    """One episode in each of the given MDPs, all in lockstep.
+
+    Args:
+        family: the family of the MDPs.
+        mdps: n MDPs; repeat one for more episodes in it, every slot's start is its own.
+        agent: who acts, knowing of the MDPs what it sees.
+        seed: of the starts and of the agent's draws.
+        frames: whether to keep what an animation draws.
+
+    Returns:
+        The episodes of the n slots.
+
+    Raises:
+        BmrlError: an MDP that the family does not have.
+    """
     simulator = family.simulator(mdps, seed)
     n = simulator.n
     now, memory, key = simulator.reset(), agent.start(simulator.n), jax.random.PRNGKey(seed)

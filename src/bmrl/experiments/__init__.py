@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import cast, get_args
 
 from bmrl.errors import BmrlError
-from bmrl.experiments import dynamics, point_goal, velocity
+from bmrl.experiments import dynamics, own, point_goal, thermostat, velocity
 from bmrl.experiments.experiment import Experiment as Experiment
 from bmrl.experiments.experiment import Scale
 
@@ -14,11 +14,22 @@ EXPERIMENTS: dict[str, Callable[[Scale, int], Experiment]] = {
     "hopper-velocity": velocity.hopper_velocity,
     "halfcheetah-dynamics": dynamics.halfcheetah_dynamics,
     "halfcheetah-velocity-dynamics": dynamics.halfcheetah_velocity_dynamics,
+    "thermostat": thermostat.thermostat,
+    "own": own.own_family,
 }
 
 
 def get_experiment(name: str, scale: str, seed: int) -> Experiment:
-    """The preset called ``name`` at a scale; raises BmrlError listing what there is, if there is none."""
+    """A preset, every number resolved.
+
+    Args:
+        name: of the experiment, e.g. "point-goal".
+        scale: "smoke", "laptop" or "paper".
+        seed: of all that is random.
+
+    Raises:
+        BmrlError: there is no such experiment or scale, lists what there is; or a seed that is none.
+    """
     if name not in EXPERIMENTS:
         raise BmrlError(f"unknown experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}")
     if scale not in get_args(Scale):

@@ -97,6 +97,12 @@ QUANTITIES: dict[str, Quantity] = {
     "mass": Quantity("mass", "×"),
     "friction": Quantity("friction", "×"),
     "damping": Quantity("damping", "×"),
+    "transmission": Quantity("transmission", " W/K", 1000),
+    "ventilation": Quantity("ventilation", " W/K", 1000),
+    "thermal_mass": Quantity("thermal mass", " kWh/K"),
+    "aperture": Quantity("aperture", " m²"),
+    "sizing": Quantity("sizing", "×"),
+    "comfort_temperature": Quantity("comfort", " °C"),
 }
 
 

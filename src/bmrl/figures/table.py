@@ -9,16 +9,20 @@ from rich.table import Table
 
 from bmrl.figures.style import mdp_name, number, quantity
 
+NAMED = 4  # parameters of an MDP that are written out
+
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The rows of results.json, a line each: returns as mean ± standard deviation over n episodes.
 
-    There is a column of the mean final distance to the goal where any row has one.
+    There is a column of the mean final distance to the goal where any row has one. MDPs of more than `NAMED` parameters
+    are told by their number in the order of the rows: their names would fill the screen.
     """
     distances = any("final_distance" in row for row in rows)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
     parameters = list({name for row in rows for name in row["mdp"]})
     header = quantity(parameters[0]).name if len(parameters) == 1 else "MDP"
+    mdps = list(dict.fromkeys(mdp_name(row["mdp"]) for row in rows))
     for name in ("method", "variant", header):
         table.add_column(name)
     for name in ("return", *(["final\ndistance"] if distances else []), "length"):
@@ -28,7 +32,9 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         known = len(row["returns"]) > 0  # otherwise the simulation of every episode became unstable
-        cells = [row["method"], row["variant"], mdp_name(row["mdp"]).removeprefix(f"{header} ")]
+        name = mdp_name(row["mdp"]).removeprefix(f"{header} ")
+        name = name if len(parameters) <= NAMED else f"no. {mdps.index(name) + 1}"
+        cells = [row["method"], row["variant"], name]
         cells.append(f"{number(row['return_mean'])} ± {number(row['return_std'], 2)}" if known else "–")
         if distances:
             final = row.get("final_distance", ())

@@ -5,7 +5,7 @@ from typing import cast, get_args
 
 from bmrl.errors import BmrlError
 from bmrl.experiments.experiment import Scale
-from bmrl.reproduce import cem_ablation, dynamics, figure2, figure3, identity, proposition1
+from bmrl.reproduce import cem_ablation, dynamics, figure2, figure3, identity, proposition1, thermostat
 from bmrl.reproduce.study import Study, parse_seeds, run_study
 
 STUDIES: dict[str, Study] = {
@@ -15,6 +15,7 @@ STUDIES: dict[str, Study] = {
     "proposition1": proposition1.STUDY,
     "dynamics": dynamics.STUDY,
     "identity": identity.STUDY,
+    "thermostat": thermostat.STUDY,
 }
 
 

@@ -127,7 +127,10 @@ def _agents(
     """Every policy of the figure, by (method, variant), for the test MDPs: they are the train MDPs."""
     experiment = run.experiment
     mdps, episodes = get_family(experiment.family).test_mdps(), experiment.episodes
-    teachers, pooled = (pipeline.load_learners(run.directory / name / "default") for name in ("teachers", "pooled"))
+    teachers, pooled = (
+        pipeline.load_learners(run.directory / name / "default", experiment.teach["default"])
+        for name in ("teachers", "pooled")
+    )
     own, first = np.arange(len(mdps)), np.zeros(len(mdps), int)
     found: dict[tuple[str, str], Agent] = {
         (CONTROL, ""): learner_agent(teachers.algorithm, teachers.states, own, episodes),

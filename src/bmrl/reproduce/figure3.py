@@ -70,8 +70,11 @@ def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
 
 def clone(run: pipeline.Run) -> None:
     """Behaviour cloning of all batches, with as many updates as a learner of phase 1."""
-    config = TeachConfig(Cloning(), run.experiment.teach["default"].updates)
-    pipeline.learn(run, "cloning", run.directory / "cloning", config, lambda: pool(pipeline.load_replay(run)))
+    pipeline.learn(run, "cloning", run.directory / "cloning", _cloning(run), lambda: pool(pipeline.load_replay(run)))
+
+
+def _cloning(run: pipeline.Run) -> TeachConfig:
+    return TeachConfig(Cloning(), run.experiment.teach["default"].updates)
 
 
 def agents(run: pipeline.Run, mdps: Sequence[Parameters]) -> dict[tuple[str, str], Agent]:
@@ -81,7 +84,7 @@ def agents(run: pipeline.Run, mdps: Sequence[Parameters]) -> dict[tuple[str, str
     slots = [mdp for mdp in mdps for _ in range(episodes)]
     student, config = pipeline.load_student(run.directory / "students" / "default")
     found["oracle", ""] = oracle_agent(student, config.context, family, family.train_mdps(), slots)
-    algorithm, states, _ = pipeline.load_learners(run.directory / "cloning")
+    algorithm, states, _ = pipeline.load_learners(run.directory / "cloning", _cloning(run))
     found["behaviour cloning", ""] = learner_agent(algorithm, states, np.zeros(len(mdps), int), episodes)
     found["standing still", ""] = FixedAgent(family.action_dim, uniform=False)
     found["uniform actions", ""] = FixedAgent(family.action_dim, uniform=True)

@@ -68,7 +68,7 @@ def from_scratch(scratch: Scratch) -> list[Row]:
         for name, config in scratch.teach.items():
             path = directory / "teachers" / name
             pipeline.learn(run, f"teach-{name}", path, config, lambda: pipeline.load_replay(run))
-            algorithm, states, _ = pipeline.load_learners(path)
+            algorithm, states, _ = pipeline.load_learners(path, config)
             agent = learner_agent(algorithm, states, np.arange(len(mdps)), experiment.episodes)
             episodes = evaluate(family, mdps, agent, experiment.episodes, seed)
             method, variant = "on own data", type(algorithm).__name__

@@ -185,7 +185,7 @@ class Lesson:
 
 def lesson_of(run: pipeline.Run, learners: str = "default") -> Lesson:
     """Everything that the run's batches and the learners of a variant have to teach."""
-    found = pipeline.load_learners(run.directory / "teachers" / learners)
+    found = pipeline.load_learners(run.directory / "teachers" / learners, run.experiment.teach[learners])
     mdps = get_family(run.experiment.family).train_mdps()
     return Lesson(mdps, pipeline.load_replay(run), found, run.experiment.seed, run.directory)
 
@@ -223,7 +223,7 @@ def taught_anew(setting: Setting, name: str, lesson: Lesson, replay: Replay) -> 
     run = pipeline.Run(setting.directory / "identity" / name, setting.experiment)
     path = run.directory / "learners"
     pipeline.learn(run, "teach", path, setting.teach, lambda: replay)
-    return replace(lesson, replay=replay, learners=pipeline.load_learners(path))
+    return replace(lesson, replay=replay, learners=pipeline.load_learners(path, setting.teach))
 
 
 def with_virtual(setting: Setting, name: str, lesson: Lesson) -> Lesson:

@@ -1,12 +1,11 @@
 """Run SAC in K MDPs in lockstep and keep every transition: the replay buffers are the batches (paper, section 5)."""
 
 import functools
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +13,8 @@ import numpy as np
 
 from bmrl import parallel
 from bmrl.batch_rl.sac import SAC
-from bmrl.data import write_batch
-from bmrl.errors import BmrlError
-from bmrl.families.base import Family, Parameters, Simulator
+from bmrl.collect.log import empty_log, provenance, record, write_log
+from bmrl.families.base import Family, Parameters
 from bmrl.networks import Normaliser
 from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
 from bmrl.runs.metrics import Metrics
@@ -29,6 +27,7 @@ from bmrl.types import Spec, Transition, Watch
 class CollectConfig:
     """How much is collected and by which SAC."""
 
+    collector: ClassVar[str] = "SAC"
     transitions: int  # in each MDP
     warmup: int  # of these, the first ones act uniformly at random
     warmup_hold: int = 1  # steps for which a random action of the warm-up is held: the longer, the wider it roams
@@ -59,7 +58,7 @@ def collect(
     explore, train = _programs(config)
 
     states = parallel.unshard(init(jax.vmap(lambda k: jax.random.fold_in(k, 0))(keys)), learners)
-    log, now, step = _empty_log(learners, config.transitions, family), simulator.reset(), 0
+    log, now, step = empty_log(learners, config.transitions, family), simulator.reset(), 0
     like = {"states": states, "log": log, "simulator": simulator.state(), "observations": now}
     if found := latest_checkpoint(checkpoints, like):
         step, tree = found
@@ -77,7 +76,7 @@ def collect(
             steps = min(config.steps_per_train, config.transitions - step)
             for t in range(step, step + steps):
                 actions = explore(states, parallel.shard(now), keys, t)
-                now = _record(log, t, now, np.asarray(actions)[:learners], simulator)
+                now = record(log, t, now, np.asarray(actions)[:learners], simulator)
             new = parallel.shard(Transition(*(log[f][:, step : step + steps] for f in Transition._fields)))
             train_steps = steps if step + steps > config.warmup else 0
             states, replay, losses = train(states, replay, new, keys, step, train_steps)
@@ -104,13 +103,7 @@ def collect(
 
     for k, parameters in enumerate(mdps):
         arrays = {name: values[k] for name, values in log.items()}
-        _write(out / f"mdp-{k:03d}", arrays, parameters, family, provenance(config, seed))
-
-
-def provenance(config: CollectConfig, seed: int) -> dict[str, Any]:
-    """What a batch's manifest says of how it was made, as JSON values."""
-    made: dict[str, Any] = json.loads(json.dumps({"collector": "SAC", "seed": seed, **asdict(config)}))
-    return made
+        write_log(out / f"mdp-{k:03d}", arrays, parameters, family, provenance(config, seed))
 
 
 @functools.lru_cache(maxsize=4)
@@ -145,56 +138,4 @@ def _programs(config: CollectConfig) -> tuple[Any, Any]:
     return (
         parallel.over_learners(explore, replicated=1),
         parallel.over_learners(train, replicated=2, donate=(0, 1)),
-    )
-
-
-def _empty_log(learners: int, transitions: int, family: Family) -> dict[str, np.ndarray]:
-    def zeros(*shape: int, dtype: Any = np.float32) -> np.ndarray:
-        return np.zeros((learners, transitions, *shape), dtype)
-
-    log = {
-        "observations": zeros(family.observation_dim),
-        "actions": zeros(family.action_dim),
-        "rewards": zeros(),
-        "next_observations": zeros(family.observation_dim),
-        "terminations": zeros(dtype=bool),
-        "truncations": zeros(dtype=bool),
-    }
-    return log | {f"infos.{name}": zeros() for name in family.info_names}
-
-
-def _record(
-    log: dict[str, np.ndarray], t: int, now: np.ndarray, actions: np.ndarray, simulator: Simulator
-) -> np.ndarray:
-    """Step every MDP, write the transitions into row t, and start the next episodes: the one reset there is."""
-    step = simulator.step(actions)
-    log["observations"][:, t], log["actions"][:, t], log["rewards"][:, t] = now, actions, step.rewards
-    log["next_observations"][:, t] = step.observations
-    log["terminations"][:, t], log["truncations"][:, t] = step.terminations, step.truncations
-    for name in simulator.family.info_names:
-        log[f"infos.{name}"][:, t] = step.infos[name]
-    if step.infos.get("invalid", np.zeros(1)).any():
-        slot = int(step.infos["invalid"].argmax())
-        raise BmrlError(f"mdp-{slot:03d}: the simulation became unstable at step {t}; nothing was written")
-    ended = step.terminations | step.truncations
-    return simulator.reset(ended) if ended.any() else step.observations
-
-
-def _write(path: Path, log: dict[str, np.ndarray], mdp: Parameters, family: Family, provenance: dict) -> None:
-    """One MDP's log as a batch directory: an episode's last next observation becomes a row of its own."""
-    truncations = log["truncations"].copy()
-    truncations[-1] |= not log["terminations"][-1]  # the buffer's end cuts the last episode
-    ends = np.flatnonzero(log["terminations"] | truncations)
-    observations = np.insert(log["observations"], ends + 1, log["next_observations"][ends], axis=0)
-    write_batch(
-        path,
-        observations=observations,
-        actions=log["actions"],
-        rewards=log["rewards"],
-        terminations=log["terminations"],
-        truncations=truncations,
-        infos={name.removeprefix("infos."): x for name, x in log.items() if name.startswith("infos.")},
-        mdp=mdp,
-        family=family.name,
-        provenance=provenance,
     )

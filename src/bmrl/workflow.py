@@ -1,0 +1,68 @@
+"""A whole run in one call, and the policy that it leaves: what `bmrl run` does, for Python."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from bmrl import parallel, pipeline, report
+from bmrl.evaluate.agents import StudentAgent
+from bmrl.experiments import Experiment
+
+
+def run(
+    experiment: Experiment,
+    directory: str | os.PathLike[str],
+    *,
+    variants: Sequence[str] = ("default",),
+    resume: bool = False,
+    leave_out_diverged: bool = False,
+    family: str | None = None,
+) -> pipeline.Run:
+    """All stages: batches, a learner on each, one student of them all, the zero-shot test and its pictures.
+
+    As `bmrl run` does, with the same bits: every core becomes a device of JAX's if JAX is not in use yet, and
+    compiled programs are kept in the user's cache. Stages whose results are in ``directory`` are not done again, and
+    batches that lie in ``directory/batches`` are taken as they are.
+
+    Args:
+        experiment: every number of the run.
+        directory: the run directory to make, or to go on with.
+        variants: the students to distil, of those in ``experiment.distill``.
+        resume: go on with the run in ``directory``.
+        leave_out_diverged: distil without the MDPs whose learners diverged, if any did.
+        family: with the experiment "own", a family of your own, "PATH.py:NAME": this file is run.
+
+    Returns:
+        The run: its ``directory`` and its ``experiment``.
+
+    Raises:
+        BmrlError: a directory that holds another run, or one that is not to be resumed; batches that do not fit; an
+            algorithm that is none; a learner that diverged; a family of your own that is not given, or is none.
+    """
+    directory = Path(directory)
+    parallel.set_up_jax()
+    experiment = pipeline.with_family(experiment, family)
+    pipeline.check_place(directory, resume)
+    pipeline.check_variants(experiment, variants)
+    with pipeline.working_on(directory):
+        begun = pipeline.start_run(directory, experiment)
+        all_stages(begun, variants, resume, leave_out_diverged)
+    return begun
+
+
+def all_stages(run: pipeline.Run, variants: Sequence[str], resume: bool, leave_out_diverged: bool) -> None:
+    """The stages of a run whose directory is held by this process, one after the other."""
+    pipeline.collect_stage(run)
+    pipeline.phase_1_stages(run, variants, resume)
+    for variant in variants:
+        pipeline.distill_stage(run, variant, resume, leave_out_diverged)
+    report.evaluate_stage(run)
+
+
+def load_agent(directory: str | os.PathLike[str], variant: str = "default") -> StudentAgent:
+    """The policy that was distilled in a run directory, to act in a family's simulators (`run_episodes`).
+
+    Raises BmrlError where there is none, or where it is damaged.
+    """
+    student, config = pipeline.load_student(Path(directory) / "students" / variant)
+    return StudentAgent(student, config.context)

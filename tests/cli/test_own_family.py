@@ -1,0 +1,181 @@
+"""A family of a user's own file: the page's example from end to end, and when its file is run."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bmrl.data import read_batches
+from bmrl.errors import BmrlError
+from bmrl.experiments import get_experiment
+from bmrl.families import LOADED, get_family
+from bmrl.families.own import load_family
+from bmrl.pipeline import check_family, open_run, start_run, with_family
+from bmrl.workflow import run
+
+PAGE = Path(__file__).parents[2] / "docs" / "own-family.md"
+BMRL = [sys.executable, "-c", "from bmrl.cli import main; main()"]
+
+
+@pytest.fixture
+def example(tmp_path):
+    """The page's file, forgotten again afterwards."""
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
+    path = tmp_path / "tank.py"
+    path.write_text(code)
+    yield path
+    LOADED.clear()
+
+
+def bmrl(*words):
+    return subprocess.run([*BMRL, *map(str, words)], capture_output=True, text=True, timeout=300)
+
+
+def test_the_pages_example_from_collection_to_test(example, tmp_path, caplog):
+    run, word = tmp_path / "run", f"{example}:TANKS"
+    done = bmrl("run", "own", "--family", word, "--scale", "smoke", "--out", run)
+    assert done.returncode == 0, done.stderr
+    config = json.loads((run / "config.json").read_text())
+    assert config["family"] == "tank.py:TANKS" and len(config["family_sha256"]) == 64
+    rows = json.loads((run / "results.json").read_text())
+    assert {json.dumps(row["mdp"]) for row in rows} == {
+        json.dumps({"hole": 0.5, "mark": 1.5}),
+        json.dumps({"hole": 0.8, "mark": 3.5}),
+    }
+    assert all(row["length_mean"] == 50 and row["return_mean"] < 0 for row in rows)
+    batches = read_batches(run / "batches")
+    assert len(batches) == 12 and {batch.manifest["family"] for batch in batches} == {"tanks"}
+
+    # No word, no code: the run names the file, but only a person may have it run.
+    mark = example.with_name("ran")
+    example.write_text(example.read_text() + f"\nopen({str(mark)!r}, 'w').close()\n")
+    refused = bmrl("evaluate", run)
+    assert refused.returncode == 2 and "add --family PATH/tank.py:TANKS" in refused.stderr and not mark.exists()
+    check_family(open_run(run).experiment, word)
+    assert mark.exists() and "the file has changed" in caplog.text
+    with pytest.raises(BmrlError, match="family_sha256"):
+        start_run(run, with_family(get_experiment("own", "smoke", 0), word))
+
+
+def test_simulators_of_the_example_keep_the_contract(example):
+    family = load_family(f"{example}:TANKS").family
+    mdps, rng = family.train_mdps()[:3], np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (70, 3, 1)).astype(np.float32)
+
+    def roll(simulator, actions):
+        rows = []
+        for action in actions:
+            step = simulator.step(action)
+            rows.append((step.observations, step.rewards, step.truncations, simulator.reset(step.truncations)))
+        return [np.stack(x) for x in zip(*rows, strict=True)]
+
+    simulator, alone = family.simulator(mdps, 1), family.simulator(mdps[:1], 1)
+    assert not np.array_equal(*family.simulator([mdps[0]] * 2, 1).reset())
+    np.testing.assert_array_equal(simulator.reset()[:1], alone.reset())
+    roll(simulator, actions[:33])
+    state, rest = simulator.state(), roll(simulator, actions[33:])
+    for again in (simulator, family.simulator(mdps, 1)):
+        again.restore(state)
+        for one, other in zip(roll(again, actions[33:]), rest, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert rest[2].any()
+    for one, other in zip(roll(alone, actions[:, :1])[:2], (None, None), strict=True):
+        assert np.isfinite(one).all() and other is None
+    # Actions are scaled to the environment's bounds: all that flows in is 0 or 2.
+    simulator = family.simulator([mdps[0]], 0)
+    level = float(simulator.reset()[0, 0])
+    step = simulator.step(np.ones((1, 1)))
+    assert step.observations[0, 0] == pytest.approx(level + 2 - 0.3 * level**0.5, rel=1e-5)
+    assert step.rewards[0] == pytest.approx(-abs(step.observations[0, 0] - mdps[0]["mark"]), rel=1e-5)
+
+
+BROKEN = """
+import gymnasium, numpy as np
+from bmrl.families import GymnasiumFamily
+class Env(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(0, 1, (1,), np.float32)
+    action_space = {space}
+    def __init__(self, x): self.x = x
+    def reset(self, *, seed=None, options=None): return np.zeros(1, np.float32), {{}}
+    def step(self, action): {step}
+F = GymnasiumFamily("mine", {{"x": (0.0, 1.0)}}, ({{"x": 0.1}},), (), ({{"x": 0.9}},), 5, 1, 1, Env)
+"""
+BOX = "gymnasium.spaces.Box(-1, 1, (1,), np.float32)"
+
+
+@pytest.mark.parametrize(
+    ("step", "terminates"),
+    [
+        ("raise RuntimeError('burst')", False),
+        ("return np.full(1, np.nan), 0.0, False, False, {}", False),
+        ("return np.zeros(1), 1.0, True, False, {}", True),
+    ],
+    ids=["error", "nan", "end"],
+)
+def test_what_fails_is_cut_and_what_ended_stands_still(tmp_path, step, terminates):
+    (tmp_path / "mine.py").write_text(BROKEN.format(space=BOX, step=step))
+    simulator = load_family(f"{tmp_path / 'mine.py'}:F").family.simulator([{"x": 0.1}], 0)
+    LOADED.clear()
+    simulator.reset()
+    first = simulator.step(np.zeros((1, 1)))
+    assert first.terminations[0] == terminates and first.truncations[0] != terminates
+    assert first.infos["invalid"][0] != terminates and np.isfinite(first.observations).all()
+    if terminates:
+        second = simulator.step(np.zeros((1, 1)))
+        assert second.terminations[0] and second.rewards[0] == 0 and first.rewards[0] == 1
+
+
+def test_spaces_that_do_not_fit_are_refused(tmp_path):
+    for k, space in enumerate(("gymnasium.spaces.Discrete(3)", "gymnasium.spaces.Box(-np.inf, 1, (1,), np.float32)")):
+        path = tmp_path / f"mine{k}.py"
+        path.write_text(BROKEN.format(space=space, step="pass"))
+        with pytest.raises(BmrlError, match=r"a bounded Box of shape \(1,\) is needed"):
+            load_family(f"{path}:F").family.simulator([{"x": 0.1}], 0)
+    LOADED.clear()
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("tank.py", "write PATH.py:NAME"),
+        ("tank.txt:TANKS", "write PATH.py:NAME"),
+        ("absent.py:TANKS", "there is no file"),
+        ("tank.py:POOLS", r"has no Family 'POOLS'; it has TANKS"),
+        ("tank.py:Tank", r"has no Family 'Tank'"),
+        ("bad.py:F", r"bad.py fails: ZeroDivisionError"),
+        ("taken.py:POINT_GOAL", "a family 'point-goal' of its own"),
+    ],
+)
+def test_words_that_name_no_family(example, word, says):
+    (example.parent / "bad.py").write_text("1 / 0")
+    (example.parent / "taken.py").write_text("from bmrl.families.point_goal import POINT_GOAL")
+    with pytest.raises(BmrlError, match=says) as caught:
+        load_family(str(example.parent / word))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_word_and_the_experiment_need_each_other(example):
+    own, other = get_experiment("own", "smoke", 0), get_experiment("point-goal", "smoke", 0)
+    for experiment, word in ((own, None), (other, f"{example}:TANKS")):
+        with pytest.raises(BmrlError, match="need each other"):
+            with_family(experiment, word)
+    with pytest.raises(BmrlError, match=r"the run is of the family point-goal"):
+        check_family(other, f"{example}:TANKS")
+    with pytest.raises(BmrlError, match=r"only you can run: add --family PATH/other\.py:F"):
+        get_family("other.py:F")
+    assert with_family(own, f"{example}:TANKS").family == "tank.py:TANKS"
+    assert get_family("tank.py:TANKS").make_env(hole=0.5, mark=1.0).reset(seed=0)[0].shape == (1,)
+
+
+def test_from_python_it_is_named_as_on_the_command_line(example, tmp_path, monkeypatch):
+    monkeypatch.setattr("bmrl.parallel.set_up_jax", lambda: None)
+    monkeypatch.setattr("bmrl.workflow.all_stages", lambda *_: None)
+    own = get_experiment("own", "smoke", seed=0)
+    with pytest.raises(BmrlError, match="need each other"):
+        run(own, tmp_path / "run")
+    begun = run(own, tmp_path / "run", family=f"{example}:TANKS")
+    assert begun.experiment.family == "tank.py:TANKS"
