@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from bmrl.errors import BmrlError
+from bmrl.errors import BmrlError, NotSavedError
 from bmrl.runs import stopping
 
 if TYPE_CHECKING:
@@ -197,7 +197,9 @@ Command = (
 
 
 def main() -> None:
-    """Entry point: exit code 0 if all went well, 2 after a mistake of the user's, told in one line, 75 after a stop."""
+    """Entry point. Exit code 0: all went well; 2: a mistake of the user's, told in one line; 74: the disk is full; 75:
+    stopped.
+    """
     command = tyro.cli(
         Command, prog="bmrl", description="Batch meta-RL: from logs of many MDPs to one policy for unseen ones."
     )
@@ -210,7 +212,7 @@ def main() -> None:
         execute(command)
     except BmrlError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(74 if isinstance(error, NotSavedError) else 2)
     except stopping.Stopped:
         if isinstance(command, Data):
             print("stopped: nothing is half done, the same command begins anew", file=sys.stderr)
@@ -232,16 +234,16 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Reprodu
     """Run one command."""
     if isinstance(command, Data):
         return execute_data(command.command)
-    from bmrl import parallel
-
+    with stopping.saving_first():  # a signal that ends an import of compiled code can crash the process
+        from bmrl import parallel, pipeline, report, workflow
+        from bmrl.experiments import get_experiment
+    stopping.stop_if_asked()
     parallel.set_up_jax()
     if isinstance(command, Reproduce):
-        from bmrl.reproduce import reproduce
-
+        with stopping.saving_first():
+            from bmrl.reproduce import reproduce
+        stopping.stop_if_asked()
         return reproduce(command.study, command.scale, command.seeds, command.out, command.runs, command.only)
-    from bmrl import pipeline, report, workflow
-    from bmrl.experiments import get_experiment
-
     directory = command.out if isinstance(command, Run | Collect) else command.directory
     if isinstance(command, Run | Collect):
         experiment = pipeline.with_family(

@@ -9,5 +9,9 @@ class BmrlError(Exception):
     """
 
 
+class NotSavedError(BmrlError):
+    """The disk is full, or does not take a file; what was there before stays. The exit code is 74."""
+
+
 class CorruptError(BmrlError):
     """A file whose hash, size or format does not match its manifest."""

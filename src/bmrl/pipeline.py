@@ -46,8 +46,10 @@ from bmrl.runs.stopping import stop_if_asked
 from bmrl.runs.storage import (
     commit_directory,
     committed_names,
+    has_result,
     is_committed,
     leftover_of,
+    open_log,
     read_json,
     require_format,
     verify_directory,
@@ -149,14 +151,14 @@ def open_run(directory: Path) -> Run:
 def working_on(directory: Path) -> Iterator[None]:
     """Hold the run directory for this process and write its log to log.txt."""
     with lock_directory(directory):
-        handler = logging.FileHandler(directory / "log.txt")
+        handler = logging.StreamHandler(open_log(directory / "log.txt"))
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger("bmrl").addHandler(handler)
         try:
             yield
         finally:
             logging.getLogger("bmrl").removeHandler(handler)
-            handler.close()
+            handler.stream.close()
 
 
 # ---------------------------------------------------------------------- stages
@@ -223,7 +225,7 @@ def learn(
 
     Raises BmrlError if those that are there have another configuration.
     """
-    if is_committed(path):
+    if has_result(path):
         check_config(path, _verified(path, LEARNERS, "teach").get("config"), to_json(config))
         _drop_checkpoints(run, stage)
         return
@@ -247,13 +249,18 @@ def distill_stage(
     check_variants(run.experiment, [variant])
     path, config, seed = run.directory / "students" / variant, run.experiment.distill[variant], run.experiment.seed
     stage, seconds = f"distill-{variant}", run.experiment.checkpoint_seconds
-    if is_committed(path):
+    if has_result(path):
         check_config(path, _verified(path, STUDENT, "distill").get("config"), to_json(config))
         _drop_checkpoints(run, stage)
         return
     replay, learners = load_replay(run), run.experiment.learners(variant)
     taught = run.experiment.teach[learners]
     teachers = load_learners(run.directory / "teachers" / learners, taught, leave_out_diverged)
+    if len(replay) != teachers.batches:
+        raise BmrlError(
+            f"{run.directory / 'batches'} has {len(replay)} batches, but {run.directory / 'teachers' / learners} has "
+            f"{teachers.batches} learners: put back the batches that they learned from, or teach in another directory"
+        )
     replay = replay.of(k for k in range(len(replay)) if k not in teachers.left_out)
     with working_stage(run, stage, resume) as checkpoints:
         everywhere = config.queries_everywhere
@@ -322,6 +329,11 @@ class Learners(NamedTuple):
     algorithm: Algorithm
     states: Any
     left_out: dict[int, int]  # batches whose learners diverged: after how many updates
+
+    @property
+    def batches(self) -> int:
+        """How many batches were learned from."""
+        return len(jax.tree.leaves(self.states)[0]) + len(self.left_out)
 
 
 def save_learners(path: Path, config: TeachConfig, spec: Spec, taught: Taught) -> None:

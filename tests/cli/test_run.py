@@ -331,3 +331,39 @@ def test_memory_that_is_full_is_told_in_one_line() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: RESOURCE_EXHAUSTED: Out of memory.: what was done is saved")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_is_left_of_a_damaged_result_is_refused_before_anything_is_trained(run: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    shutil.copytree(run, directory)
+    manifest = directory / "teachers" / "default" / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:100])
+    said = (directory / "log.txt").read_text()
+    message = refused(*SMOKE, "--out", directory, "--resume")
+    assert "teachers/default holds something else, or is damaged" in message
+    assert "teach-default: started" not in (directory / "log.txt").read_text()[len(said) :]
+
+
+def test_fewer_batches_than_learners_are_refused(run: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    shutil.copytree(run, directory)
+    shutil.rmtree(directory / "batches" / "mdp-002")
+    shutil.rmtree(directory / "students" / "default")
+    assert "has 2 batches, but" in refused("distill", directory)
+
+
+def test_a_log_elsewhere_is_not_written(run: Path, tmp_path: Path) -> None:
+    directory, victim = tmp_path / "run", tmp_path / "victim"
+    victim.write_text("mine")
+    shutil.copytree(run, directory)
+    (directory / "log.txt").unlink()
+    (directory / "log.txt").symlink_to(victim)
+    assert "log.txt cannot be written" in refused("evaluate", directory)
+    assert victim.read_text() == "mine"
+
+
+def test_a_full_disk_has_an_exit_code_of_its_own() -> None:
+    full = "def full(command): raise NotSavedError('it could not be saved')"
+    code = f"from bmrl import cli\nfrom bmrl.errors import NotSavedError\n{full}\ncli.execute = full\ncli.main()"
+    done = subprocess.run([sys.executable, "-c", code, "teach", "x"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (74, "error: it could not be saved\n")

@@ -317,3 +317,20 @@ def test_a_fault_at_any_call_leaves_the_old_or_the_new(write, calls, fault):
 def test_storage_and_data_do_not_load_jax():
     code = "import sys, bmrl.data, bmrl.runs.storage; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_log_is_a_plain_file_in_its_place(tmp_path):
+    for _ in range(2):
+        with storage.open_log(tmp_path / "log.txt") as file:
+            file.write("line\n")
+    assert (tmp_path / "log.txt").read_text() == "line\nline\n"
+    (tmp_path / "link").symlink_to(tmp_path / "log.txt")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "directory").mkdir()
+    for name in ("link", "pipe", "directory"):
+        with pytest.raises(BmrlError, match=f"{name} cannot be written"):
+            storage.open_log(tmp_path / name)
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(BmrlError, match="pipe is not a regular file"):
+        storage.open_log(tmp_path / "pipe")
+    os.close(reader)

@@ -114,3 +114,10 @@ def test_a_second_signal_ends_the_process_at_once():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (-signal.SIGINT, "goes on\n")
+
+
+def test_nohup_keeps_a_hang_up_ignored(listening):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stopping.listen()
+    signal.raise_signal(signal.SIGHUP)
+    assert not stopping.asked()

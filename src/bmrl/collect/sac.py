@@ -1,6 +1,7 @@
 """Run SAC in K MDPs in lockstep and keep every transition: the replay buffers are the batches (paper, section 5)."""
 
 import functools
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bmrl import parallel
+from bmrl.batch_rl.base import unless_diverged
 from bmrl.batch_rl.sac import SAC
 from bmrl.collect.log import empty_log, provenance, record, write_log
 from bmrl.families.base import Family, Parameters
@@ -21,6 +23,8 @@ from bmrl.runs.metrics import Metrics
 from bmrl.runs.progress import Progress
 from bmrl.runs.stopping import Stopped, asked, saving_first
 from bmrl.types import Spec, Transition, Watch
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ def collect(
     watch: Watch | None = None,
 ) -> None:
     """Fill ``out`` with one batch directory an MDP; goes on from the newest checkpoint, if there is one.
+
+    A learner that diverges goes back to where it was before that training, and goes on acting and learning from
+    there: its MDP's batch is filled, and the others do not notice.
 
     ``watch`` looks at the learners every 1,000 steps or so and at the end.
     """
@@ -80,6 +87,10 @@ def collect(
             new = parallel.shard(Transition(*(log[f][:, step : step + steps] for f in Transition._fields)))
             train_steps = steps if step + steps > config.warmup else 0
             states, replay, losses = train(states, replay, new, keys, step, train_steps)
+            if train_steps:
+                finite = np.logical_and.reduce([np.isfinite(x) for x in parallel.unshard(losses, learners).values()])
+                for slot in np.flatnonzero(~finite):
+                    _log.warning("collect: SAC in mdp-%03d diverged; it stays as it was after %d steps", slot, step)
             step += steps
             progress.update(step)
             if step % (20 * config.steps_per_train) == 0 or step == config.transitions:
@@ -132,7 +143,8 @@ def _programs(config: CollectConfig) -> tuple[Any, Any]:
 
         shapes = jax.eval_shape(lambda: body(jnp.int32(0), (state, None))[1])
         nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
-        state, metrics = jax.lax.fori_loop(0, steps, body, (state, nothing))
+        new_state, metrics = jax.lax.fori_loop(0, steps, body, (state, nothing))
+        state, metrics = unless_diverged(new_state, state, metrics)
         return state, replay, metrics
 
     return (

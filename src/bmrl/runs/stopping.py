@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first one ends a stage once its state is saved, a second one ends the program at once."""
+"""SIGINT, SIGTERM, SIGHUP: the first ends a stage once its state is saved, a second one ends the program at once."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_CODE = 75  # EX_TEMPFAIL: what was done is saved, the same command with --resume goes on
 
 _asked = False
@@ -22,7 +22,8 @@ def listen() -> None:
     global _asked
     _asked = False
     for number in SIGNALS:
-        signal.signal(number, _handle)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
+            signal.signal(number, _handle)
 
 
 @contextmanager

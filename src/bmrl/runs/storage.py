@@ -23,12 +23,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, TextIO, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from bmrl.errors import BmrlError, CorruptError
+from bmrl.errors import BmrlError, CorruptError, NotSavedError
 
 MANIFEST = "manifest.json"
 MAX_JSON_BYTES = 1 << 26  # no manifest, config or results file of ours comes near
@@ -57,10 +57,7 @@ def commit_directory(path: Path, write: Callable[[Path], None], manifest: dict[s
     path = _absolute(path)
     if _SAFE_NAME.fullmatch(path.name) is None:
         raise BmrlError(f"{path} cannot be written: {path.name!r} may hold letters, digits, '.', '_', '-' only")
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise BmrlError(f"{path} is not a directory; move it or choose another place")
-    if path.exists() and any(path.iterdir()) and not is_committed(path):
-        raise BmrlError(f"{path} holds something else, or is damaged; remove it or choose another place")
+    has_result(path)
     # Through JSON and back, so that the hash is of what a reader will see (string keys, lists for tuples).
     manifest = json.loads(encode_json(manifest, path / MANIFEST))
     temporary = _temporary(path)
@@ -116,6 +113,18 @@ def is_committed(path: Path) -> bool:
     except CorruptError:
         return False
     return isinstance(manifest, dict) and "manifest_sha256" in manifest
+
+
+def has_result(path: Path) -> bool:
+    """Whether ``commit_directory`` made what is at ``path``; else it can be made there.
+
+    Raises ``BmrlError`` where something else is there, or what is there has lost its manifest.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise BmrlError(f"{path} is not a directory; move it or choose another place")
+    if path.exists() and any(path.iterdir()) and not is_committed(path):
+        raise BmrlError(f"{path} holds something else, or is damaged; remove it or choose another place")
+    return path.exists() and is_committed(path)
 
 
 def require_format(path: Path, manifest: dict[str, Any], name: str, version: int) -> None:
@@ -257,6 +266,19 @@ def open_regular(path: Path) -> io.BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
+def open_log(path: Path) -> TextIO:
+    """Opens a text file to append to; raises ``BmrlError`` where it cannot, or is a link, a pipe or a device."""
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        file = open(path, "a", encoding="utf-8", opener=lambda name, mode: os.open(name, mode | flags, 0o666))  # noqa: SIM115
+    except OSError as error:
+        raise BmrlError(f"{path} cannot be written ({error.strerror}); move it away") from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise BmrlError(f"{path} is not a regular file; move it away")
+    return file
+
+
 class ScratchArray:
     """An array in a file that has no name, so that nothing is left of it, however the process ends.
 
@@ -375,7 +397,7 @@ def _parked(path: Path) -> Path:
 
 def _not_saved(path: Path, error: OSError) -> BmrlError:
     reason = error.strerror or error
-    return BmrlError(f"{path} could not be saved ({reason}); free space there or choose another place")
+    return NotSavedError(f"{path} could not be saved ({reason}); free space there or choose another place")
 
 
 def _finite(text: str) -> float:
