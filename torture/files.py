@@ -26,7 +26,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -287,7 +287,8 @@ def damage_kind(kind: Kind, place: Path) -> Outcome:
     reader = Reader([kind])
     tally = torture(kind, reader, _numbers_for(SECONDS_PER_KIND))
     reader.close()
-    return {"failure": next(iter(tally.failures), None), **asdict(tally)}
+    # vars, since asdict would make a Counter of its own items.
+    return {"failure": next(iter(tally.failures), None), **vars(tally)}
 
 
 def _numbers_for(seconds: float) -> Iterator[int]:

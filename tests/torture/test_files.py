@@ -1,5 +1,6 @@
 """The campaigns of torture/files.py, with few trials; and that they see what they are to see."""
 
+import json
 import os
 import pickle
 import time
@@ -123,3 +124,11 @@ def test_a_forged_manifest_matches(tmp_path):
     (tmp_path / "it" / "x").write_bytes(b"other")
     reseal(tmp_path / "it")
     storage.verify_directory(tmp_path / "it")
+
+
+def test_a_tally_is_kept_as_json(monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "SECONDS_PER_KIND", 0.2)
+    kept = json.loads(json.dumps(files.damage_kind(NAIVE, tmp_path)))
+    tally = files.Tally.of(kept)
+    assert tally.outcomes.total() + tally.forged.total() > 1
+    assert kept["failure"] is None or kept["failure"] in tally.failures
