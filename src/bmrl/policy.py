@@ -44,7 +44,9 @@ def export_policy(run: Run, variant: str, out: Path, fallback: Sequence[float] =
     if is_committed(out) and read_json(out / MANIFEST).get("format") != FORMAT:
         raise BmrlError(f"{out} holds something else than a policy: choose another --out")
     student, config = load_student(run.directory / "students" / variant)
-    teachers = load_learners(run.directory / "teachers" / run.experiment.learners(variant), leave_out_diverged=True)
+    learners = run.experiment.learners(variant)
+    taught = run.experiment.teach[learners]
+    teachers = load_learners(run.directory / "teachers" / learners, taught, leave_out_diverged=True)
     batches = read_batches(run.directory / "batches")
     batches = [batch for k, batch in enumerate(batches) if k not in teachers.left_out]
     arrays = student_arrays(student)
