@@ -46,12 +46,14 @@ ALLOWED: dict[str, set[str]] = {
     "config": PHASE_1,
     "pipeline": PHASE_2 | {"families", "collect", "experiments", "config"},
     "report": PHASE_2 | {"families", "evaluate", "figures", "pipeline"},
+    "runtime": {"errors", "runs"},
+    "policy": PHASE_2 | {"evaluate", "pipeline", "runtime"},
     "reproduce": BASELINES
     | {"families", "controllers", "statistics", "tabular", "collect", "experiments", "config", "evaluate", "figures"}
     | {"pipeline", "report"},
     "workflow": {"parallel", "evaluate", "experiments", "pipeline", "report"},
     "cli": {"errors", "runs", "data", "minari_export", "parallel", "experiments", "pipeline", "report", "workflow"}
-    | {"reproduce"},
+    | {"policy", "reproduce"},
     "registration": set(),
     # Every part imports it, but it imports these when a name of theirs is asked for (test_import_is_light).
     "__init__": {

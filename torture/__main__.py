@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from bmrl.runs.machine import machine
-from torture import Section, determinism, divergence, files, kills, memory, resume, states
+from torture import Section, determinism, divergence, files, kills, memory, resume, runtime, states
 from torture.smoke import Smoke
 
 CAMPAIGNS: dict[str, Callable[[Path, float], Section]] = {
@@ -20,6 +20,7 @@ CAMPAIGNS: dict[str, Callable[[Path, float], Section]] = {
     "checkpoints": states.explore,
     "files": files.damage_files,
     "memory": memory.train_from_disk,
+    "runtime": runtime.mislead,
 }
 REPORT = Path("docs/reliability-report.md")
 

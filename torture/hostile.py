@@ -214,6 +214,7 @@ WEIGHTS = {
     "checkpoint arrays": "step-000000005/arrays.safetensors",
     "learners' weights": "default/arrays.safetensors",
     "student's weights": "default/arrays.safetensors",
+    "policy's weights": "policy/arrays.safetensors",
 }
 LOGS = {"CSV log": "log.csv", "Parquet log": "log.parquet", "NPZ log": "log.npz", "HDF5 log": "log.h5"}
 PLAIN = {

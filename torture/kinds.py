@@ -15,8 +15,10 @@ from bmrl.errors import BmrlError
 from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
 from bmrl.runs.metrics import Metrics, read_metrics
 from bmrl.runs.storage import write_json
+from bmrl.runtime import Policy
 from torture import logs, mutations
 from torture.mutations import Mutate
+from torture.policies import write_policy
 
 # Imports of the heavier parts wait until their kind is read, so that the light kinds are quick.
 
@@ -208,6 +210,29 @@ def read_student(root: Path) -> Any:
     return to_json(config), leaves
 
 
+# ---------------------------------------------------------------------- policies that left their run
+
+
+def make_policy(root: Path) -> None:
+    """A small policy with all networks that there are."""
+    write_policy(root / "policy", "latents")
+
+
+def read_policy(root: Path) -> Any:
+    """What it does at first and after a transition; whatever is taken acts finitely and within its bounds."""
+    policy = Policy.load(root / "policy")
+    s, a, state = np.zeros((5, policy.observation_dim)), policy.fallback, policy.start(5)
+    s += np.linspace(-3.0, 3.0, 5)[:, None]
+    first, state = policy.predict(s, state)
+    state = policy.observe(state, s, np.tile(a, (5, 1)), np.arange(5.0), s)
+    second, state = policy.predict(s, state)
+    for actions in (first, second):
+        assert ((actions >= policy.action_low) & (actions <= policy.action_high)).all(), "an action out of bounds"
+    assert all(np.isfinite(x).all() for x in state[:-1]), "a state that is not finite"
+    bounds = policy.observation_low, policy.observation_high, policy.reward_low, policy.reward_high
+    return [policy.family, *bounds, policy.action_low, policy.action_high, a, first, second, list(state)]
+
+
 # ---------------------------------------------------------------------- configurations and results
 
 
@@ -331,6 +356,8 @@ KINDS = (
     Kind("learners' manifest", make_learners, read_learners, "*/manifest.json", JSON, True),
     Kind("student's weights", make_student, read_student, "*/arrays.safetensors", WEIGHTS, True),
     Kind("student's manifest", make_student, read_student, "*/manifest.json", JSON, True),
+    Kind("policy's weights", make_policy, read_policy, "*/arrays.safetensors", WEIGHTS, True),
+    Kind("policy's manifest", make_policy, read_policy, "*/manifest.json", JSON, True),
     Kind("config.json", make_config, read_config, "config.json", JSON, False),
     Kind("results.json of a run", make_results, read_run_results, "results.json", JSON, False),
     Kind("results.json of a study", make_study, read_study, "results.json", JSON, False),

@@ -185,6 +185,32 @@ class Data:
     ]
 
 
+@dataclass
+class ExportPolicy:
+    """A student as a directory of weights and bounds that bmrl.runtime acts by, where there is nothing but NumPy."""
+
+    directory: Directory
+    """a run directory with students"""
+    out: Path
+    """the directory to make; a policy that is there is replaced"""
+    variant: str = "default"
+    """the student to export"""
+    fallback: tuple[float, ...] = ()
+    """the action where an observation cannot be used, a number each component; the mean logged one if not given"""
+
+
+@dataclass
+class Policy:
+    """Trained policies: take them away."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[
+        tyro.conf.OmitArgPrefixes[
+            # One class alone would be no subcommand: the None, which nobody can choose, makes it one.
+            Annotated[ExportPolicy, tyro.conf.subcommand("export")] | Annotated[None, tyro.conf.Suppress]
+        ]
+    ]
+
+
 Command = (
     Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[Collect, tyro.conf.subcommand("collect")]
@@ -192,6 +218,7 @@ Command = (
     | Annotated[Distill, tyro.conf.subcommand("distill")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Policy, tyro.conf.subcommand("policy")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
 )
 
@@ -230,7 +257,7 @@ def main() -> None:
         sys.exit(2)
 
 
-def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Reproduce) -> None:
+def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Policy | Reproduce) -> None:
     """Run one command."""
     if isinstance(command, Data):
         return execute_data(command.command)
@@ -244,6 +271,9 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Reprodu
             from bmrl.reproduce import reproduce
         stopping.stop_if_asked()
         return reproduce(command.study, command.scale, command.seeds, command.out, command.runs, command.only)
+    if isinstance(command, Policy):
+        assert command.command is not None
+        return export_student(command.command)
     directory = command.out if isinstance(command, Run | Collect) else command.directory
     if isinstance(command, Run | Collect):
         experiment = pipeline.with_family(
@@ -269,6 +299,15 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Reprodu
                 pipeline.distill_stage(run, variant, command.resume, command.leave_out_diverged)
         if isinstance(command, Evaluate):
             report.evaluate_stage(run, command.mdp, command.split, command.episodes, command.context)
+
+
+def export_student(command: ExportPolicy) -> None:
+    """Export a policy; raises BmrlError where there is none to export."""
+    from bmrl.pipeline import open_run
+    from bmrl.policy import export_policy
+
+    export_policy(open_run(command.directory), command.variant, command.out, command.fallback)
+    print(f"exported to {command.out}: bmrl.runtime.Policy.load({str(command.out)!r}) reads it")
 
 
 def execute_data(command: Import | Suggest | Validate | Export) -> None:

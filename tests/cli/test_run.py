@@ -18,6 +18,10 @@ from bmrl.batch_rl.teach import Taught, TeachConfig
 from bmrl.config import from_json
 from bmrl.data import read_batch, write_batch
 from bmrl.errors import BmrlError
+from bmrl.evaluate.agents import FixedDraws
+from bmrl.evaluate.evaluate import student_agent
+from bmrl.policy import export_policy
+from bmrl.runtime import Policy
 from bmrl.types import Spec
 
 BMRL = [sys.executable, "-c", "from bmrl.cli import main; main()"]
@@ -89,6 +93,36 @@ def test_a_run_leaves_what_it_promises(run: Path) -> None:
         with Image.open(picture) as image:
             image.load()
     assert "collect: finished after" in (run / "log.txt").read_text()
+
+
+def test_an_exported_policy_acts_as_the_student_does(run: Path, tmp_path: Path) -> None:
+    out, opened = tmp_path / "policy", pipeline.open_run(run)
+    bmrl("policy", "export", run, "--out", out, "--variant", "paper", "--fallback", "0.5", "-1")
+    assert Policy.load(out).fallback.tolist() == [0.5, -1.0]
+    for variant in ("paper", "default"):
+        export_policy(opened, variant, out)  # in the place of the one before
+        policy = Policy.load(out)
+        assert policy.family == "point-goal"
+        student, config = pipeline.load_student(run / "students" / variant)
+        batch = read_batch(run / "batches" / "mdp-001")
+        agent = student_agent(student, config.context, str(run / "batches" / "mdp-001"), [batch.manifest["mdp"]])
+        agent.select = FixedDraws()
+        names = ("observations", "actions", "rewards", "terminations", "truncations")
+        state, memory = policy.warm_start({name: getattr(batch, name) for name in names}), agent.start(1)
+        np.testing.assert_allclose(policy.identity(state), agent.identity(memory), rtol=1e-4, atol=1e-5)
+        for s in batch.observations[:20]:
+            expected = agent.act(memory, s[None], np.zeros(2, np.uint32))
+            np.testing.assert_allclose(policy.predict(s[None], state)[0], expected, atol=1e-5)
+        assert ((batch.observations >= policy.observation_low) & (batch.observations <= policy.observation_high)).all()
+        assert state.reasons == ("",)
+
+    for says, variant, path, fallback in (
+        ("unknown variant 'new'", "new", out, ()),
+        ("something else than a policy", "default", run / "batches" / "mdp-000", ()),
+        ("--fallback", "default", out, (2.0, 0.0)),
+    ):
+        with pytest.raises(BmrlError, match=says):
+            export_policy(opened, variant, path, fallback)
 
 
 def test_evaluate_adds_rows_for_any_mdp_and_context(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
@@ -63,6 +64,41 @@ def random_shooting(student: Student, evidence: Evidence, observations: Array, k
     s = jnp.broadcast_to(observations, (RANDOM_SHOOTING, *observations.shape))
     actions = jax.random.uniform(key, (*s.shape[:-1], student.action_dim), minval=-1.0, maxval=1.0)
     return _best(student, evidence, s, actions)
+
+
+@dataclass(frozen=True)
+class FixedDraws:
+    """`select_action` with the same random numbers at every step and in every episode; a `Selector` of `StudentAgent`.
+
+    It is what an exported policy does (`bmrl.runtime`), whose action is a function of the observation and the context.
+    """
+
+    seed: int = 0
+
+    def __call__(
+        self, student: Student, evidence: Evidence, observations: Array, key: Array
+    ) -> Float[Array, "n action"]:
+        """The actions; ``key`` is not used."""
+
+        def one(evidence: Evidence, s: Array) -> Array:
+            evidence = jax.tree.map(lambda x: x[None], evidence)
+            return select_action(student, evidence, s[None], jax.random.PRNGKey(self.seed))[0]
+
+        return jax.vmap(one)(evidence, observations)
+
+    def numbers(self, student: Student) -> dict[str, Array]:
+        """What `select_action` draws, without an axis of episodes: ``gumbels`` of f and ``latents``, or ``actions``."""
+        key = jax.random.PRNGKey(self.seed)
+        if student.candidate is None:
+            shape = RANDOM_SHOOTING, 1, student.action_dim
+            return {"actions": jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)[:, 0]}
+        mdp_key, latent_key = jax.random.split(key)
+        found = {}
+        if student.encoder.labels:
+            found["gumbels"] = jax.random.gumbel(mdp_key, (CANDIDATES, 1, student.encoder.evidence_dim))[:, 0]
+        if student.latent_dim:
+            found["latents"] = clipped_latents(latent_key, (CANDIDATES, 1, student.latent_dim))[:, 0]
+        return found
 
 
 def _best(student: Student, evidence: Evidence, s: Array, actions: Array) -> Array:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,16 @@ def save_tree(directory: Path, tree: Any) -> None:
     Raises ``TypeError``, naming the leaf, for any other leaf that is no array of bools, integers, float32 or
     float64 (typed PRNG keys: save ``jax.random.key_data``), and ``OSError`` where the disk is full.
     """
-    arrays = {name: np.asarray(leaf, order="C") for name, leaf in _arrays(tree).items()}
+    save_arrays(directory, _arrays(tree))
+
+
+def save_arrays(directory: Path, arrays: Mapping[str, Any]) -> None:
+    """Writes arrays to arrays.safetensors in ``directory`` under their names; for ``commit_directory``, as `save_tree`.
+
+    Raises ``OSError`` where the disk is full.
+    """
     try:
-        save_file(arrays, directory / ARRAYS)
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, directory / ARRAYS)
     except SafetensorError as error:
         raise OSError(str(error)) from error
 

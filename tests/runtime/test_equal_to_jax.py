@@ -1,0 +1,121 @@
+"""The runtime against JAX: every network, and every action of an episode."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks import reference
+from runtime.students import KINDS, MDPS, make
+
+from bmrl.distill.contexts import ContextConfig
+from bmrl.evaluate.agents import FixedDraws, StudentAgent, select_action
+from bmrl.networks.set_encoder import Evidence
+from bmrl.types import Transition
+
+N = 6  # MDPs at once
+SEEDS = range(8)
+
+
+def transitions(rng, n=N):
+    shapes = ((n, 3), (n, 2), (n,), (n, 3))
+    s, a, r, next_s = (rng.uniform(-1, 1, shape).astype(np.float32) for shape in shapes)
+    return Transition(3 * s, a, 5 * r, 3 * next_s, np.zeros(n, bool))
+
+
+@reference.jit
+def outputs(student, t, evidence, z):
+    """All that the networks say of transitions [n], each under the identity of its own evidence."""
+    m = student.encoder.identity(evidence)
+    found = {
+        "evidence": student.encoder.observe(t),
+        "identity": m,
+        "value": student.values(t.observations, t.actions, m),
+        "prediction": student.predictions(t.observations, t.actions, m),
+    }
+    if student.candidate is not None:
+        found["candidate"] = student.candidates(t.observations, z, m)
+    if student.correction is not None:
+        found["correction"] = student.corrections(t.observations, t.actions, m)
+    return found
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_network_outputs(name):
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        student, policy = make(KINDS[name], seed)
+        here = policy.student
+        t, size = transitions(rng), np.array([0, 1, 2, 3, 4, 4], np.float32)
+        total = (4 * rng.normal(size=(N, here.encoder.outputs)) * (size > 0)[:, None]).astype(np.float32)
+        z = rng.uniform(-0.5, 0.5, (N, here.latent_dim)).astype(np.float32)
+        expected = outputs(student, t, Evidence(jnp.asarray(total), jnp.asarray(size)), z)
+
+        s, a, r, next_s, _ = t
+        m = here.identity(total, size)
+        targets = (r[:, None] - student.statistics.rewards.mean) / student.statistics.rewards.scale
+        if expected["prediction"].shape[-1] > 1:
+            change = (next_s - s - student.encoder.inputs.mean[-3:]) / student.encoder.inputs.scale[-3:]
+            targets = np.concatenate([targets, change], axis=-1)
+        found = {
+            "evidence": here.evidence(s, a, r, next_s),
+            "identity": m,
+            "value": here.values(s, a, here.value.modulation(m)),
+            "prediction": here.errors(s, a, r, next_s, m) + targets,
+        }
+        if here.candidate is not None:
+            found["candidate"] = here.candidates(s, z, here.candidate.modulation(m))
+        if here.correction is not None:
+            found["correction"] = here.corrections(s, a, here.correction_modulation(m))
+        assert found.keys() == expected.keys()
+        for part, values in found.items():
+            assert values.dtype == np.float32, part
+            np.testing.assert_allclose(values, expected[part], rtol=1e-5, atol=1e-5, err_msg=f"{part}, seed {seed}")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_actions_of_an_episode(name):
+    """Those of an agent with fixed draws; where two actions are about as good, either may be taken."""
+    size, window = KINDS[name]["context"]
+    compared, differ = 0, 0
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        student, policy = make(KINDS[name], seed)
+        agent = StudentAgent(student, ContextConfig(size, vary_size=not window), select=FixedDraws())
+        memory, state = agent.start(N), policy.start(N)
+        for _ in range(6):
+            t = transitions(rng)
+            expected = agent.act(memory, t.observations, jax.random.PRNGKey(rng.integers(1000)))  # which is not used
+            found, state = policy.predict(t.observations, state)
+            assert state.reasons == ("",) * N
+            other = np.abs(found - expected).max(axis=1) > 1e-5
+            compared, differ = compared + N, differ + other.sum()
+            gap = agent.values(memory, t.observations, found) - agent.values(memory, t.observations, expected)
+            assert np.abs(gap[other]).max(initial=0.0) < 1e-4
+            np.testing.assert_allclose(policy.identity(state), agent.identity(memory), rtol=1e-4, atol=1e-5)
+            memory = agent.observe(memory, t)
+            state = policy.observe(state, t.observations, t.actions, t.rewards, t.next_observations)
+    assert differ < 0.02 * compared
+
+
+@pytest.mark.parametrize("name", ["a value alone", "candidates and corrections"])
+def test_fixed_draws_are_those_of_the_usual_choice_for_one_episode(name):
+    """In one episode `select_action` with the key of the same seed; in several each gets the same numbers."""
+    student, _ = make(KINDS[name])
+    rng = np.random.default_rng(0)
+    s = np.repeat(transitions(rng, 1).observations, 2, axis=0)
+    total = np.repeat(rng.normal(size=(1, MDPS)).astype(np.float32), 2, axis=0)
+    two = Evidence(jnp.asarray(total), jnp.ones(2))
+    found = reference.jit(FixedDraws(3).__call__)(student, two, s, jax.random.PRNGKey(7))
+    one = jax.tree.map(lambda x: x[:1], two)
+    expected = reference.jit(select_action)(student, one, s[:1], jax.random.PRNGKey(3))
+    np.testing.assert_allclose(found, np.repeat(expected, 2, axis=0), atol=1e-6)
+
+
+def test_fresh_draws_differ_from_call_to_call_and_from_slot_to_slot():
+    _, policy = make(KINDS["candidates and corrections"])
+    s = np.repeat(transitions(np.random.default_rng(0), 1).observations, 50, axis=0)
+    stored, _ = policy.predict(s)
+    assert (stored == stored[0]).all()
+    first, second = (policy.predict(s, deterministic=False)[0] for _ in range(2))
+    assert len(np.unique(first, axis=0)) > 1
+    assert (first != second).any()
