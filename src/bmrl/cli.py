@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from bmrl.errors import BmrlError, NotSavedError
+from bmrl.errors import BmrlError
 from bmrl.runs import stopping
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def main() -> None:
         execute(command)
     except BmrlError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(74 if isinstance(error, NotSavedError) else 2)
+        sys.exit(error.exit_code)
     except stopping.Stopped:
         if isinstance(command, Data):
             print("stopped: nothing is half done, the same command begins anew", file=sys.stderr)

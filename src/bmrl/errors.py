@@ -5,12 +5,16 @@ class BmrlError(Exception):
     """A user's mistake or a damaged input.
 
     The message is one line: what is wrong, where (file, MDP, row, field), and what to do. The command line
-    prints it after ``error:`` and exits with code 2.
+    prints it after ``error:`` and exits with ``exit_code``.
     """
+
+    exit_code = 2
 
 
 class NotSavedError(BmrlError):
-    """The disk is full, or does not take a file; what was there before stays. The exit code is 74."""
+    """The disk is full, or does not take a file; what was there before stays."""
+
+    exit_code = 74  # EX_IOERR
 
 
 class CorruptError(BmrlError):

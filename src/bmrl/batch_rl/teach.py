@@ -17,7 +17,7 @@ from bmrl.batch_rl.replay import Log, Replay, minibatches
 from bmrl.networks import Normaliser, normaliser_of
 from bmrl.runs.checkpoint import latest_checkpoint
 from bmrl.runs.metrics import Metrics
-from bmrl.runs.training import CHUNK, ReadAhead, train
+from bmrl.runs.training import CHUNK, ReadAhead, sound, train
 from bmrl.types import Spec, Transition, Watch
 
 _log = logging.getLogger(__name__)
@@ -118,20 +118,21 @@ def _teach(
         step, states = 0, [kept(init(part(normalisers, group), first_key), group) for group in groups]
         diverged = np.full(learners, -1, np.int32)
     metrics.truncate(stage, step)
+    group_keys = [part(keys, group) for group in groups]
 
     drawn = ReadAhead(lambda step: minibatches(replay, np.asarray(draw(keys, replay.size, step))))
 
     def advance(taught: Taught, step: int, steps: int) -> tuple[Taught, dict[str, np.ndarray]]:
-        given, states, losses = (taught.diverged < 0, drawn.at(step), keys), [], []
-        for group, waiting in zip(groups, taught.states, strict=True):
+        given, states, losses = (taught.diverged < 0, drawn.at(step)), [], []
+        for group, waiting, own_keys in zip(groups, taught.states, group_keys, strict=True):
             own = waiting if len(groups) == 1 else parallel.shard(waiting)
-            new, found = program(own, *part(given, group), step, steps)
+            new, found = program(own, *part(given, group), own_keys, step, steps)
             if group is groups[-1]:
                 drawn.prepare(step + steps)
             states.append(kept(new, group))
             losses.append(parallel.unshard(found, group.stop - group.start))
         whole = {name: np.concatenate([found[name] for found in losses]) for name in losses[0]}
-        fails = (taught.diverged < 0) & ~np.logical_and.reduce([np.isfinite(x) for x in whole.values()])
+        fails = (taught.diverged < 0) & ~sound(whole)
         for k in np.flatnonzero(fails):
             _log.warning("%s: the learner of batch %d diverged; it stays as it was after %d updates", stage, k, step)
         return Taught(states, np.where(fails, np.int32(step), taught.diverged)), whole

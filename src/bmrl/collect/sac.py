@@ -22,6 +22,7 @@ from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
 from bmrl.runs.metrics import Metrics
 from bmrl.runs.progress import Progress
 from bmrl.runs.stopping import Stopped, asked, saving_first
+from bmrl.runs.training import sound
 from bmrl.types import Spec, Transition, Watch
 
 _log = logging.getLogger(__name__)
@@ -87,14 +88,13 @@ def collect(
             new = parallel.shard(Transition(*(log[f][:, step : step + steps] for f in Transition._fields)))
             train_steps = steps if step + steps > config.warmup else 0
             states, replay, losses = train(states, replay, new, keys, step, train_steps)
+            losses = parallel.unshard(losses, learners)
             if train_steps:
-                finite = np.logical_and.reduce([np.isfinite(x) for x in parallel.unshard(losses, learners).values()])
-                for slot in np.flatnonzero(~finite):
+                for slot in np.flatnonzero(~sound(losses)):
                     _log.warning("collect: SAC in mdp-%03d diverged; it stays as it was after %d steps", slot, step)
             step += steps
             progress.update(step)
             if step % (20 * config.steps_per_train) == 0 or step == config.transitions:
-                losses = parallel.unshard(losses, learners)
                 window = slice(max(0, step - 10 * family.horizon), step)
                 losses["reward"] = log["rewards"][:, window].mean(1)
                 if watch:

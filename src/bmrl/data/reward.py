@@ -1,6 +1,5 @@
 """A user's own function that gives the rewards which logs lack. It runs because the user asked for it by name."""
 
-import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from bmrl.data.mapping import one_line
 from bmrl.errors import BmrlError
+from bmrl.user_file import run_file
 
 RewardFunction: TypeAlias = Callable[[str, NDArray[Any], NDArray[Any], NDArray[Any]], NDArray[np.float64]]
 """(MDP's name, observations [n, d_s], actions [n, d_a] as logged, next observations [n, d_s]) -> rewards [n]."""
@@ -62,14 +62,7 @@ def _load(spec: str) -> Callable[..., Any]:
     if not place or not name.isidentifier():
         raise BmrlError(f"--reward {spec!r}: 'module:function' or 'path.py:function' is needed")
     try:
-        if place.endswith(".py"):
-            description = importlib.util.spec_from_file_location(Path(place).stem, place)
-            assert description is not None and description.loader is not None
-            module = importlib.util.module_from_spec(description)
-            description.loader.exec_module(module)
-            function = getattr(module, name)
-        else:
-            function = pkgutil.resolve_name(spec)
+        function = getattr(run_file(Path(place)), name) if place.endswith(".py") else pkgutil.resolve_name(spec)
     except Exception as error:  # whatever the user's module raises
         hint = "; a file is named with its .py" if isinstance(error, ModuleNotFoundError) else ""
         raise BmrlError(f"--reward {spec} cannot be loaded: {type(error).__name__}: {one_line(error)}{hint}") from error

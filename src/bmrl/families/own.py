@@ -1,18 +1,17 @@
-"""Families in a user's own file, named PATH.py:NAME. The one place that runs code which is not bmrl's.
+"""Families in a user's own file, named PATH.py:NAME.
 
 Only a person's own word on the command line gets here (``--family``). What a run directory, a data set or a manifest
 names is never loaded: `get_family` asks for the word again.
 """
 
 import hashlib
-import importlib.util
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from bmrl.errors import BmrlError
 from bmrl.families import FAMILIES, LOADED
 from bmrl.families.base import Family
+from bmrl.user_file import run_file
 
 
 class OwnFamily(NamedTuple):
@@ -36,15 +35,10 @@ def load_family(word: str) -> OwnFamily:
     if not path.is_file():
         raise BmrlError(f"--family {word}: there is no file {path}")
     source = path.read_bytes()
-    module = f"bmrl_own_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module, path)
-    assert spec is not None and spec.loader is not None  # a .py file has both
-    sys.modules[module] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up there
     try:
-        spec.loader.exec_module(sys.modules[module])
+        found = vars(run_file(path))
     except Exception as error:
         raise BmrlError(f"--family {word}: {path} fails: {' '.join(repr(error).split())}") from error
-    found = vars(sys.modules[module])
     families = [key for key, value in found.items() if isinstance(value, Family)]
     if name not in families:
         raise BmrlError(f"--family {word}: {path} has no Family {name!r}; it has {', '.join(families) or 'none'}")

@@ -40,7 +40,7 @@ from bmrl.networks import Normaliser
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.runs.checkpoint import load_tree, save_tree
 from bmrl.runs.metrics import read_metrics
-from bmrl.runs.storage import commit_directory, is_committed, require_format, verify_directory
+from bmrl.runs.storage import commit_directory, has_result, require_format, verify_directory
 from bmrl.types import Watch
 
 POINTS = 20  # of a curve
@@ -106,7 +106,7 @@ def one_seed(experiment: Experiment, contextual: dict[str, ContextualSAC], direc
 def learn_contextual(run: pipeline.Run, config: ContextualSAC, variant: str) -> ContextualState:
     """Contextual SAC of the run's batches, trained or read."""
     path, experiment, replay = run.directory / "contextual" / variant, run.experiment, pipeline.load_replay(run)
-    if not is_committed(path):
+    if not has_result(path):
         stage, seconds = f"contextual-{variant}", experiment.checkpoint_seconds
         with pipeline.working_stage(run, stage, resume=True) as checkpoints:
             state = train_contextual_sac(replay, config, experiment.seed, checkpoints, run.metrics, stage, seconds)

@@ -122,9 +122,10 @@ def has_result(path: Path) -> bool:
     """
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise BmrlError(f"{path} is not a directory; move it or choose another place")
-    if path.exists() and any(path.iterdir()) and not is_committed(path):
+    committed = is_committed(path)
+    if not committed and path.exists() and any(path.iterdir()):
         raise BmrlError(f"{path} holds something else, or is damaged; remove it or choose another place")
-    return path.exists() and is_committed(path)
+    return committed
 
 
 def require_format(path: Path, manifest: dict[str, Any], name: str, version: int) -> None:

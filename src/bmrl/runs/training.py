@@ -19,6 +19,12 @@ State = TypeVar("State")
 Data = TypeVar("Data")
 
 
+def sound(losses: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Of all, or of each learner [K]: whether every loss is finite."""
+    found: np.ndarray = np.logical_and.reduce([np.isfinite(x) for x in losses.values()])
+    return found
+
+
 class ReadAhead(Generic[Data]):
     """Reads what an update needs while the one before it is computed."""
 
@@ -80,7 +86,7 @@ def train(
                 seen = watch(step, state) if watch else {}
                 metrics.log(stage, step, {**losses, **seen})
                 progress.update(step)
-            if not np.any(np.logical_and.reduce([np.isfinite(x) for x in losses.values()])):
+            if not np.any(sound(losses)):
                 raise BmrlError(f"{stage}: diverged before step {step} (a loss or a weight is not finite)")
             due = step == log_at and time.monotonic() - saved > checkpoint_seconds
             if (due or asked()) and step < updates:

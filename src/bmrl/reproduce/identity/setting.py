@@ -31,7 +31,7 @@ from bmrl.reproduce.identity.decoding import decoder
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.scratch import Scratch, collect_scratch, scratch_of
 from bmrl.reproduce.study import Row
-from bmrl.runs.storage import is_committed
+from bmrl.runs.storage import has_result
 
 FAMILY = "halfcheetah-velocity"
 BEYOND = (-1.0, 3.0)  # m/s, in which the sweep's velocities lie
@@ -198,7 +198,7 @@ def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillCo
     """
     run = pipeline.Run(setting.directory / "identity" / name, setting.experiment)
     path = run.directory / "student"
-    if not is_committed(path):
+    if not has_result(path):
         bound = getattr(lesson.learners.algorithm, "max_perturbation", 0.0)
         with pipeline.working_stage(run, "distill", resume=True) as checkpoints:
             student = distill(
