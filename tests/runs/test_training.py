@@ -25,6 +25,7 @@ def run(directory, updates, losses, state=0, step=0, seconds=1e9, watch=None):
 @pytest.fixture
 def listening():
     handlers = {number: signal.getsignal(number) for number in stopping.SIGNALS}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have it ignored
     stopping.listen()
     yield
     stopping.listen()  # forgets what came
