@@ -131,9 +131,12 @@ def lost(before: tuple[str, int] | None, log: str) -> int:
     0 where it does not begin the stage again: it was killed before, or the stage's result was there.
     """
     stage, step = before or ("", 0)
-    if not (begun := re.search(rf"INFO {stage}: started\n(.*going on from .*/step-(\d+))?", log)):
+    if not (begun := re.search(rf"INFO {stage}: started\n", log)):
         return 0
-    return step - int(begun[2] or 0)
+    # Warnings may come between.
+    own = re.split(r"INFO \S+: (?:started|finished)", log[begun.end() :], maxsplit=1)[0]
+    found = re.search(r"going on from .*/step-(\d+)", own)
+    return step - int(found[1] if found else 0)
 
 
 def interval(stage: str) -> int:

@@ -145,7 +145,9 @@ def test_how_far_a_run_came_and_what_it_does_again(tmp_path):
     assert lost(before, "") == 0
     resumed = "t INFO bmrl run\nt INFO teach-default: started\n"
     assert lost(before, resumed) == 30
-    assert lost(before, resumed + "t INFO going on from x/checkpoints/teach-default/step-000000020\n") == 10
+    going_on = "t INFO going on from x/checkpoints/teach-default/step-000000020\n"
+    assert lost(before, resumed + going_on) == lost(before, resumed + "t WARNING slow\n" + going_on) == 10
+    assert lost(before, resumed + "t INFO distill-default: started\n" + going_on) == 30
     assert _too_much(before, 10) is None and "lost 20" in _too_much(before, 20)
 
 
