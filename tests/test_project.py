@@ -45,13 +45,14 @@ ALLOWED: dict[str, set[str]] = {
     "figures": STORAGE | {"families", "statistics", "tabular"},
     "experiments": PHASE_2 | {"collect"},
     "config": PHASE_1,
-    "pipeline": PHASE_2 | {"families", "collect", "experiments", "config"},
+    "sources": STORAGE | {"config"},
+    "pipeline": PHASE_2 | {"families", "collect", "experiments", "config", "sources"},
     "report": PHASE_2 | {"families", "evaluate", "figures", "pipeline"},
     "runtime": {"errors", "runs"},
     "policy": PHASE_2 | {"evaluate", "pipeline", "runtime"},
     "reproduce": BASELINES
     | {"families", "controllers", "statistics", "tabular", "collect", "experiments", "config", "evaluate", "figures"}
-    | {"pipeline", "report"},
+    | {"pipeline", "report", "sources"},
     "workflow": {"parallel", "evaluate", "experiments", "pipeline", "report"},
     "cli": {"errors", "runs", "data", "minari_export", "parallel", "experiments", "pipeline", "report", "workflow"}
     | {"policy", "reproduce"},

@@ -16,7 +16,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,9 +55,11 @@ from bmrl.runs.storage import (
     verify_directory,
     write_json,
 )
+from bmrl.sources import batch_sources, check_sources, learner_sources
 from bmrl.types import Spec, Watch
 
 MAX_SIZE = 1 << 24  # no axis of an array of ours is that long
+SOURCES = "sources.json"  # beside a stage's checkpoints: what they are made from
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +186,7 @@ def collect_stage(run: Run) -> None:
     if any(batch.manifest["provenance"] != made_here for batch in present):
         log.info("collect: taking the %d batches that are there", len(present))
     elif len(present) < len(mdps):
-        with working_stage(run, "collect", resume=True) as checkpoints:
+        with working_stage(run, "collect", True, {}) as checkpoints:
             if logs:
                 log_controllers(family, mdps, logs, seed, batches)
             else:
@@ -209,7 +211,8 @@ def _learn(run: Run, stage: str, directory: str, name: str, resume: bool, watch:
         replay = load_replay(run)
         return pool(replay) if directory == "pooled" else replay
 
-    learn(run, stage, run.directory / directory / name, run.experiment.teach[name], load, resume, watch)
+    path, sources = run.directory / directory / name, batch_sources(run.directory)
+    learn(run, stage, path, run.experiment.teach[name], sources, load, resume, watch)
 
 
 def learn(
@@ -217,25 +220,28 @@ def learn(
     stage: str,
     path: Path,
     config: TeachConfig,
+    sources: Mapping[str, str],
     load: Callable[[], Replay],
     resume: bool = True,
     watch: Watch | None = None,
 ) -> None:
-    """Learners of the batches that ``load`` reads, at ``path``, unless they are there.
+    """Learners of the batches that ``load`` reads from ``sources``, at ``path``, unless they are there.
 
-    Raises BmrlError if those that are there have another configuration.
+    Raises BmrlError if those that are there have another configuration or other sources.
     """
     if has_result(path):
-        check_config(path, _verified(path, LEARNERS, "teach").get("config"), to_json(config))
+        manifest = _verified(path, LEARNERS, "teach")
+        check_config(path, manifest.get("config"), to_json(config))
+        check_sources(path, manifest, sources)
         _drop_checkpoints(run, stage)
         return
     replay = load()
-    with working_stage(run, stage, resume) as checkpoints:
+    with working_stage(run, stage, resume, sources) as checkpoints:
         experiment = run.experiment
         taught = teach(
             replay, config, experiment.seed, checkpoints, run.metrics, stage, experiment.checkpoint_seconds, watch
         )
-        save_learners(path, config, spec_of(replay), taught)
+        save_learners(path, config, spec_of(replay), taught, sources)
 
 
 def distill_stage(
@@ -249,25 +255,29 @@ def distill_stage(
     check_variants(run.experiment, [variant])
     path, config, seed = run.directory / "students" / variant, run.experiment.distill[variant], run.experiment.seed
     stage, seconds = f"distill-{variant}", run.experiment.checkpoint_seconds
+    learners = run.experiment.learners(variant)
     if has_result(path):
-        check_config(path, _verified(path, STUDENT, "distill").get("config"), to_json(config))
+        manifest = _verified(path, STUDENT, "distill")
+        check_config(path, manifest.get("config"), to_json(config))
+        check_sources(path, manifest, learner_sources(run.directory, learners))
         _drop_checkpoints(run, stage)
         return
-    replay, learners = load_replay(run), run.experiment.learners(variant)
-    taught = run.experiment.teach[learners]
-    teachers = load_learners(run.directory / "teachers" / learners, taught, leave_out_diverged)
+    replay, learned = load_replay(run), run.directory / "teachers" / learners
+    teachers = load_learners(learned, run.experiment.teach[learners], leave_out_diverged)
+    check_sources(learned, verify_directory(learned, hashes=False), batch_sources(run.directory))
     if len(replay) != teachers.batches:
         raise BmrlError(
-            f"{run.directory / 'batches'} has {len(replay)} batches, but {run.directory / 'teachers' / learners} has "
-            f"{teachers.batches} learners: put back the batches that they learned from, or teach in another directory"
+            f"{run.directory / 'batches'} has {len(replay)} batches, but {learned} has {teachers.batches} learners: "
+            "put back the batches that they learned from, or teach in another directory"
         )
+    sources = learner_sources(run.directory, learners)
     replay = replay.of(k for k in range(len(replay)) if k not in teachers.left_out)
-    with working_stage(run, stage, resume) as checkpoints:
+    with working_stage(run, stage, resume, sources) as checkpoints:
         everywhere = config.queries_everywhere
         targets = teacher_targets(teachers.algorithm, teachers.states, replay, seed, run.directory, everywhere)
         bound = getattr(teachers.algorithm, "max_perturbation", 0.0)
         student = distill(replay, targets, bound, config, seed, checkpoints, run.metrics, stage, seconds, watch)
-        save_student(path, config, spec_of(replay), targets, bound, student)
+        save_student(path, config, spec_of(replay), targets, bound, student, sources)
 
 
 def phase_1_stages(run: Run, variants: Sequence[str], resume: bool = False) -> None:
@@ -292,17 +302,39 @@ def _drop_checkpoints(run: Run, stage: str) -> None:
 
 
 @contextmanager
-def working_stage(run: Run, stage: str, resume: bool) -> Iterator[Path]:
-    """The checkpoints of a stage while it runs; once its result is on the disk they have served, and go."""
+def working_stage(run: Run, stage: str, resume: bool, sources: Mapping[str, str]) -> Iterator[Path]:
+    """The checkpoints of a stage while it runs; once its result is on the disk they have served, and go.
+
+    Raises BmrlError if there are some and the stage is not to be resumed, or if they were made from other sources.
+    """
     checkpoints = run.directory / "checkpoints" / stage
-    if checkpoints.exists() and not resume:
+    begun, note = bool(committed_names(checkpoints)), checkpoints / SOURCES
+    if begun and not resume:
         raise BmrlError(f"{run.directory} has an unfinished stage {stage!r}: continue it with --resume")
+    if begun and note.exists():
+        check_sources(checkpoints, {"sources": read_json(note)}, sources)
+    else:
+        write_json(note, dict(sources))
     began = time.monotonic()
     log.info("%s: started", stage)
     yield checkpoints
     _drop_checkpoints(run, stage)
     log.info("%s: finished after %.0f s", stage, time.monotonic() - began)
     stop_if_asked()
+
+
+def check_all_sources(run: Run) -> None:
+    """Raises BmrlError if learners or a student of the run were made from other batches or learners than it has."""
+    batches = batch_sources(run.directory)
+    for kind in ("teachers", "pooled", "students"):
+        for name in committed_names(run.directory / kind):
+            path, sources = run.directory / kind / name, batches
+            if kind == "students":
+                learners = run.experiment.learners(name)
+                if not is_committed(run.directory / "teachers" / learners):
+                    continue  # a student acts without them
+                sources = learner_sources(run.directory, learners)
+            check_sources(path, verify_directory(path, hashes=False), sources)
 
 
 def load_replay(run: Run) -> Replay:
@@ -336,12 +368,13 @@ class Learners(NamedTuple):
         return len(jax.tree.leaves(self.states)[0]) + len(self.left_out)
 
 
-def save_learners(path: Path, config: TeachConfig, spec: Spec, taught: Taught) -> None:
+def save_learners(path: Path, config: TeachConfig, spec: Spec, taught: Taught, sources: Mapping[str, str]) -> None:
     """Write phase 1's result."""
     manifest = {
         "format": LEARNERS.name,
         "version": LEARNERS.version,
         "config": to_json(config),
+        "sources": dict(sources),
         "spec": spec._asdict(),
         "learners": len(taught.diverged),
         "diverged": {f"mdp-{k:03d}": int(step) for k, step in enumerate(taught.diverged) if step >= 0},
@@ -382,13 +415,20 @@ def name_diverged(diverged: dict[int, int]) -> str:
 
 
 def save_student(
-    path: Path, config: DistillConfig, spec: Spec, targets: Targets, max_correction: float, student: Student
+    path: Path,
+    config: DistillConfig,
+    spec: Spec,
+    targets: Targets,
+    max_correction: float,
+    student: Student,
+    sources: Mapping[str, str],
 ) -> None:
     """Write phase 2's result."""
     manifest = {
         "format": STUDENT.name,
         "version": STUDENT.version,
         "config": to_json(config),
+        "sources": dict(sources),
         "spec": spec._asdict(),
         "learners": len(targets.values),
         "latent_dim": None if targets.latents is None else targets.latents.shape[-1],

@@ -19,7 +19,7 @@ from bmrl.distill.student import Student
 from bmrl.errors import BmrlError
 from bmrl.evaluate.agents import FixedDraws
 from bmrl.networks import MLP, ConditionedMLP, Normaliser
-from bmrl.pipeline import Run, check_variants, load_learners, load_student
+from bmrl.pipeline import Run, check_all_sources, check_variants, load_learners, load_student
 from bmrl.runs.checkpoint import save_arrays
 from bmrl.runs.storage import MANIFEST, commit_directory, is_committed, read_json
 from bmrl.runtime import Policy
@@ -43,6 +43,7 @@ def export_policy(run: Run, variant: str, out: Path, fallback: Sequence[float] =
     check_variants(run.experiment, [variant])
     if is_committed(out) and read_json(out / MANIFEST).get("format") != FORMAT:
         raise BmrlError(f"{out} holds something else than a policy: choose another --out")
+    check_all_sources(run)
     student, config = load_student(run.directory / "students" / variant)
     learners = run.experiment.learners(variant)
     taught = run.experiment.teach[learners]

@@ -29,7 +29,7 @@ from bmrl.figures.table import results_table
 from bmrl.figures.trajectories import plot_trajectories
 from bmrl.figures.velocities import TIME_STEPS, plot_velocities
 from bmrl.figures.weeks import plot_weeks, week_of
-from bmrl.pipeline import Run, load_learners, load_student, name_diverged, taught_variants
+from bmrl.pipeline import Run, check_all_sources, load_learners, load_student, name_diverged, taught_variants
 from bmrl.runs.progress import Progress
 from bmrl.runs.storage import committed_names, read_json, write_json
 
@@ -52,6 +52,7 @@ def evaluate_stage(
     path, pictures = run.directory / "results.json", run.directory / "figures"
     old = read_results(path) if path.exists() else []
     agents = learned_agents(run, family, mdps, episodes, context)
+    check_all_sources(run)
     rows: list[dict[str, Any]] = []
     results: dict[str, Episodes] = {}
     with Progress("evaluate", len(agents)) as progress:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bmrl import pipeline
+from bmrl import pipeline, report
 from bmrl.batch_rl.teach import Taught, TeachConfig
 from bmrl.config import from_json
 from bmrl.data import read_batch, write_batch
@@ -21,8 +21,10 @@ from bmrl.errors import BmrlError
 from bmrl.evaluate.agents import FixedDraws
 from bmrl.evaluate.evaluate import student_agent
 from bmrl.policy import export_policy
+from bmrl.runs.checkpoint import save_checkpoint
 from bmrl.runtime import Policy
 from bmrl.types import Spec
+from torture.mutations import reseal
 
 BMRL = [sys.executable, "-c", "from bmrl.cli import main; main()"]
 SMOKE = ["run", "point-goal", "--scale", "smoke", "--seed", "3", "--variants", "default", "paper"]
@@ -140,9 +142,9 @@ def test_evaluate_adds_rows_for_any_mdp_and_context(run: Path) -> None:
 
 
 def begun(directory: Path) -> bool:
-    """Whether something lies in the directory, which may come and go at any moment."""
+    """Whether a result or checkpoint lies in the directory, which may come and go at any moment."""
     try:
-        return any(directory.iterdir())
+        return any(path.name != pipeline.SOURCES for path in directory.iterdir())
     except FileNotFoundError:
         return False
 
@@ -340,7 +342,9 @@ def test_a_learner_that_diverged_is_left_out_by_the_users_word_alone(run: Path, 
     manifest = json.loads((teachers / "manifest.json").read_text())
     config = from_json(manifest["config"], TeachConfig, "")
     states = pipeline.load_learners(teachers, config).states
-    pipeline.save_learners(teachers, config, Spec(**manifest["spec"]), Taught(states, np.array([-1, 5, -1])))
+    pipeline.save_learners(
+        teachers, config, Spec(**manifest["spec"]), Taught(states, np.array([-1, 5, -1])), manifest["sources"]
+    )
 
     done = bmrl("distill", directory, check=False)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
@@ -383,7 +387,66 @@ def test_fewer_batches_than_learners_are_refused(run: Path, tmp_path: Path) -> N
     shutil.copytree(run, directory)
     shutil.rmtree(directory / "batches" / "mdp-002")
     shutil.rmtree(directory / "students" / "default")
+    with pytest.raises(BmrlError, match=r"teachers/default was not made from the batches/mdp-002 that is there now:"):
+        pipeline.distill_stage(pipeline.open_run(directory))
+    teachers = directory / "teachers" / "default"
+    manifest = json.loads((teachers / "manifest.json").read_text())
+    del manifest["sources"]  # as an earlier version left it
+    (teachers / "manifest.json").write_text(json.dumps(manifest))
+    reseal(teachers)
     assert "has 2 batches, but" in refused("distill", directory)
+
+
+def test_batches_learners_and_students_of_different_runs_are_not_mixed(run: Path, tmp_path: Path) -> None:
+    directory, name = tmp_path / "run", "mdp-001"
+    shutil.copytree(run, directory)
+    here = pipeline.open_run(directory)
+
+    def put_another(rewards: float) -> None:
+        b = read_batch(run / "batches" / name)
+        fields = ("observations", "actions", "terminations", "truncations")
+        arrays = {field: getattr(b, field) for field in fields} | {"rewards": b.rewards + np.float32(rewards)}
+        known = {key: b.manifest[key] for key in ("family", "mdp", "provenance")}
+        write_batch(directory / "batches" / name, **arrays, **known)
+
+    put_another(0.0)  # the same numbers are the same batch
+    for stage in (pipeline.teach_stage, pipeline.pooled_stage, pipeline.distill_stage):
+        stage(here)
+    put_another(1.0)
+    other = rf"was not made from the batches/{name} that is there now: put back"
+    for stage in (pipeline.teach_stage, pipeline.pooled_stage, report.evaluate_stage):
+        with pytest.raises(BmrlError, match=other):
+            stage(here)
+    with pytest.raises(BmrlError, match=other):
+        export_policy(here, "default", tmp_path / "policy")
+    shutil.move(directory / "students" / "default", tmp_path / "student")
+    with pytest.raises(BmrlError, match=r"teachers/default " + other):
+        pipeline.distill_stage(here)
+    assert not (directory / "checkpoints").exists() or not list((directory / "checkpoints").iterdir())
+
+    put_another(0.0)
+    shutil.move(tmp_path / "student", directory / "students" / "default")
+    teachers = directory / "teachers" / "default"
+    manifest = json.loads((teachers / "manifest.json").read_text())
+    (teachers / "manifest.json").write_text(json.dumps(manifest | {"note": "taught elsewhere"}))
+    reseal(teachers)
+    for stage in (pipeline.distill_stage, report.evaluate_stage):
+        with pytest.raises(BmrlError, match=r"students/default was not made from the teachers/default that is there"):
+            stage(here)
+
+
+def test_a_stage_is_not_resumed_with_other_batches(run: Path, tmp_path: Path) -> None:
+    here = pipeline.Run(tmp_path, pipeline.open_run(run).experiment)
+    for made_from in ({"batches/mdp-000": "1"}, {"batches/mdp-000": "2", "batches/mdp-001": "3"}):
+        with pytest.raises(KeyboardInterrupt), pipeline.working_stage(here, "teach", False, made_from) as checkpoints:
+            raise KeyboardInterrupt  # before anything was saved: the next one may have other batches
+    save_checkpoint(checkpoints, 5, np.zeros(1))
+    with pipeline.working_stage(here, "teach", True, made_from) as checkpoints:
+        save_checkpoint(checkpoints, 6, np.zeros(1))
+        for other in ({**made_from, "batches/mdp-001": "4"}, {"batches/mdp-000": "2"}):
+            message = r"checkpoints/teach was not made from the batches/mdp-001 that is there now: put back"
+            with pytest.raises(BmrlError, match=message), pipeline.working_stage(here, "teach", True, other):
+                pass
 
 
 def test_a_log_elsewhere_is_not_written(run: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from bmrl.reproduce.identity.decoding import draw_contexts, posterior_mean, ridg
 from bmrl.reproduce.identity.page import page
 from bmrl.reproduce.identity.setting import SMOKE_STUDENT, evenly, held_out, setting_of
 from bmrl.reproduce.identity.training import ablated, bases
+from bmrl.sources import batch_sources, learner_sources
 from bmrl.types import Spec
 
 LENGTHS = [[3, 1, 4, 2], [2, 5, 1]]
@@ -199,16 +200,17 @@ def runs(tmp_path_factory, small):
                 provenance={},
             )
     replay = stack(read_batches(setting.directory / "batches"))
-    spec = spec_of(replay)
+    spec, sources = spec_of(replay), batch_sources(setting.directory)
     for name, config in setting.experiment.teach.items():
         template = teacher_template(config.algorithm, spec, 29)
         states = jax.tree.map(lambda x: rng.uniform(0.01, 0.02, x.shape).astype(x.dtype), template)
         taught = Taught(states, np.full(29, -1))
-        pipeline.save_learners(setting.directory / "teachers" / name, config, spec, taught)
+        pipeline.save_learners(setting.directory / "teachers" / name, config, spec, taught, sources)
     targets = Targets(np.zeros((29, 24)), np.zeros((29, 24, 12)))
     for variant, config in setting.experiment.distill.items():
         student = untrained_student(29, config.student)
-        pipeline.save_student(setting.directory / "students" / variant, config, spec, targets, 0.05, student)
+        sources = learner_sources(setting.directory, setting.experiment.learners(variant))
+        pipeline.save_student(setting.directory / "students" / variant, config, spec, targets, 0.05, student, sources)
     return directory
 
 

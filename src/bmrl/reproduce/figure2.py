@@ -41,6 +41,7 @@ from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.runs.checkpoint import load_tree, save_tree
 from bmrl.runs.metrics import read_metrics
 from bmrl.runs.storage import commit_directory, has_result, require_format, verify_directory
+from bmrl.sources import batch_sources, check_sources
 from bmrl.types import Watch
 
 POINTS = 20  # of a curve
@@ -106,15 +107,17 @@ def one_seed(experiment: Experiment, contextual: dict[str, ContextualSAC], direc
 def learn_contextual(run: pipeline.Run, config: ContextualSAC, variant: str) -> ContextualState:
     """Contextual SAC of the run's batches, trained or read."""
     path, experiment, replay = run.directory / "contextual" / variant, run.experiment, pipeline.load_replay(run)
+    sources = batch_sources(run.directory)
     if not has_result(path):
         stage, seconds = f"contextual-{variant}", experiment.checkpoint_seconds
-        with pipeline.working_stage(run, stage, resume=True) as checkpoints:
+        with pipeline.working_stage(run, stage, True, sources) as checkpoints:
             state = train_contextual_sac(replay, config, experiment.seed, checkpoints, run.metrics, stage, seconds)
-            manifest = {"format": "bmrl-contextual", "version": 1, "config": to_json(config)}
+            manifest = {"format": "bmrl-contextual", "version": 1, "config": to_json(config), "sources": sources}
             commit_directory(path, lambda directory: save_tree(directory, state), manifest)
     manifest = verify_directory(path)
     require_format(path, manifest, "bmrl-contextual", 1)
     pipeline.check_config(path, manifest.get("config"), to_json(config))
+    check_sources(path, manifest, sources)
     spec = spec_of(replay)
     blank = (Normaliser.identity(n) for n in (spec.observation_dim, 2 * spec.observation_dim + spec.action_dim + 1))
     template = jax.eval_shape(lambda: config.init(jax.random.PRNGKey(0), spec, *blank))

@@ -24,6 +24,7 @@ from bmrl.report import learned_agents
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.scratch import Scratch, from_scratch, scratch_of
 from bmrl.reproduce.study import Row, Study, Unit
+from bmrl.sources import batch_sources
 from bmrl.statistics import FEW, bootstrap_interval, iqm
 
 FAMILIES = ("halfcheetah-velocity", "hopper-velocity")
@@ -70,7 +71,8 @@ def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
 
 def clone(run: pipeline.Run) -> None:
     """Behaviour cloning of all batches, with as many updates as a learner of phase 1."""
-    pipeline.learn(run, "cloning", run.directory / "cloning", _cloning(run), lambda: pool(pipeline.load_replay(run)))
+    path, sources = run.directory / "cloning", batch_sources(run.directory)
+    pipeline.learn(run, "cloning", path, _cloning(run), sources, lambda: pool(pipeline.load_replay(run)))
 
 
 def _cloning(run: pipeline.Run) -> TeachConfig:

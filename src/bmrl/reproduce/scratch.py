@@ -18,6 +18,7 @@ from bmrl.families.base import Parameters
 from bmrl.reproduce.study import Row
 from bmrl.runs.metrics import read_metrics
 from bmrl.runs.storage import is_committed
+from bmrl.sources import batch_sources
 from bmrl.types import Watch
 
 EVALUATION_STEPS = 5000  # environment steps behind each point of a curve (appendix B)
@@ -66,8 +67,8 @@ def from_scratch(scratch: Scratch) -> list[Row]:
         collect_scratch(scratch)
         rows, run = _curves(scratch), pipeline.Run(directory, experiment)
         for name, config in scratch.teach.items():
-            path = directory / "teachers" / name
-            pipeline.learn(run, f"teach-{name}", path, config, lambda: pipeline.load_replay(run))
+            path, sources = directory / "teachers" / name, batch_sources(run.directory)
+            pipeline.learn(run, f"teach-{name}", path, config, sources, lambda: pipeline.load_replay(run))
             algorithm, states, _ = pipeline.load_learners(path, config)
             agent = learner_agent(algorithm, states, np.arange(len(mdps)), experiment.episodes)
             episodes = evaluate(family, mdps, agent, experiment.episodes, seed)
@@ -85,7 +86,7 @@ def collect_scratch(scratch: Scratch) -> None:
     if is_committed(directory / "batches" / f"mdp-{len(scratch.mdps) - 1:03d}"):
         return
     run = pipeline.Run(directory, experiment)
-    with pipeline.working_stage(run, "collect", resume=True) as checkpoints:
+    with pipeline.working_stage(run, "collect", True, {}) as checkpoints:
         collect(
             get_family(experiment.family),
             scratch.mdps,

@@ -31,7 +31,8 @@ from bmrl.reproduce.identity.decoding import decoder
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.scratch import Scratch, collect_scratch, scratch_of
 from bmrl.reproduce.study import Row
-from bmrl.runs.storage import has_result
+from bmrl.runs.storage import has_result, verify_directory
+from bmrl.sources import check_sources, learner_sources
 
 FAMILY = "halfcheetah-velocity"
 BEYOND = (-1.0, 3.0)  # m/s, in which the sweep's velocities lie
@@ -163,6 +164,7 @@ class Lesson:
     learners: pipeline.Learners
     seed: int
     directory: Path  # where what the learners say is kept
+    sources: Mapping[str, str]  # the hashes of the learners that all of it comes from
 
     @functools.cached_property
     def targets(self) -> Targets:
@@ -187,7 +189,8 @@ def lesson_of(run: pipeline.Run, learners: str = "default") -> Lesson:
     """Everything that the run's batches and the learners of a variant have to teach."""
     found = pipeline.load_learners(run.directory / "teachers" / learners, run.experiment.teach[learners])
     mdps = get_family(run.experiment.family).train_mdps()
-    return Lesson(mdps, pipeline.load_replay(run), found, run.experiment.seed, run.directory)
+    sources = learner_sources(run.directory, learners)
+    return Lesson(mdps, pipeline.load_replay(run), found, run.experiment.seed, run.directory, sources)
 
 
 def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillConfig) -> Student:
@@ -200,7 +203,7 @@ def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillCo
     path = run.directory / "student"
     if not has_result(path):
         bound = getattr(lesson.learners.algorithm, "max_perturbation", 0.0)
-        with pipeline.working_stage(run, "distill", resume=True) as checkpoints:
+        with pipeline.working_stage(run, "distill", True, lesson.sources) as checkpoints:
             student = distill(
                 lesson.replay,
                 lesson.targets,
@@ -212,9 +215,11 @@ def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillCo
                 "distill",
                 run.experiment.checkpoint_seconds,
             )
-            pipeline.save_student(path, config, spec_of(lesson.replay), lesson.targets, bound, student)
+            spec, sources = spec_of(lesson.replay), lesson.sources
+            pipeline.save_student(path, config, spec, lesson.targets, bound, student, sources)
     student, found = pipeline.load_student(path)
     pipeline.check_config(path, to_json(found), to_json(config))
+    check_sources(path, verify_directory(path, hashes=False), lesson.sources)
     return student
 
 
@@ -222,7 +227,7 @@ def taught_anew(setting: Setting, name: str, lesson: Lesson, replay: Replay) -> 
     """The lesson with other batches and learners of these; found where they are there, else made."""
     run = pipeline.Run(setting.directory / "identity" / name, setting.experiment)
     path = run.directory / "learners"
-    pipeline.learn(run, "teach", path, setting.teach, lambda: replay)
+    pipeline.learn(run, "teach", path, setting.teach, lesson.sources, lambda: replay)
     return replace(lesson, replay=replay, learners=pipeline.load_learners(path, setting.teach))
 
 
