@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bmrl.config import from_json, to_json
+from bmrl.config import difference, from_json, to_json
 from bmrl.errors import BmrlError
 from bmrl.experiments import EXPERIMENTS, Experiment, get_experiment
 
@@ -54,3 +54,10 @@ def test_what_is_no_object_is_no_configuration(value: object) -> None:
 def test_a_whole_number_will_do_for_a_real_one() -> None:
     config = {**to_json(get_experiment("point-goal", "smoke", seed=0)), "checkpoint_seconds": 60}
     assert type(from_json(config, Experiment, "here").checkpoint_seconds) is float
+
+
+def test_how_often_a_run_is_saved_tells_no_run_from_another() -> None:
+    config = to_json(get_experiment("point-goal", "laptop", seed=0))
+    assert config["checkpoint_seconds"] == 60
+    assert difference({"unit": config | {"checkpoint_seconds": 120.0}}, {"unit": config}) == []
+    assert difference(config | {"seed": 1}, config) == ["seed: 1 -> 0"]

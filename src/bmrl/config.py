@@ -17,6 +17,9 @@ from bmrl.types import ABLATION
 ALGORITHMS: dict[str, type] = {kind.__name__: kind for kind in (SAC, BCQ, TD3BC, Cloning)}
 """The algorithms that a file can name. Users' own come from Python alone: no file's word loads code."""
 
+CHANGES_NO_RESULT = {"checkpoint_seconds"}
+"""Fields that tell no run from another."""
+
 _converter = Converter(forbid_extra_keys=True)
 
 
@@ -86,8 +89,8 @@ def _explain(error: BaseException, kind: type | None) -> str:
 
 
 def difference(old: Any, new: Any, path: str = "") -> list[str]:
-    """Where two JSON values differ, a line each: ``collect.transitions: 5000 -> 60000``."""
+    """Where two JSON values differ, a line each: ``collect.transitions: 5000 -> 60000``; see `CHANGES_NO_RESULT`."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = dict.fromkeys([*old, *new])
+        keys = dict.fromkeys(key for key in (*old, *new) if key not in CHANGES_NO_RESULT)
         return [line for k in keys for line in difference(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))]
     return [] if old == new else [f"{path}: {old} -> {new}"]

@@ -55,6 +55,17 @@ def test_the_newest_checkpoint_is_of_the_last_interval(tmp_path):
     assert step == state == 20
 
 
+def test_it_is_saved_by_the_clock_and_not_when_it_is_logged(tmp_path):
+    def losses(step):
+        if step == 75:
+            raise KeyboardInterrupt
+        return 1.0
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, 40_000, losses, seconds=0.0)  # logged every 100 updates
+    assert latest_checkpoint(tmp_path / "checkpoints", np.array(0))[0] == 50
+
+
 @pytest.mark.parametrize(
     "loss",
     [

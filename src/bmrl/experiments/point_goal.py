@@ -68,5 +68,5 @@ def point_goal(scale: Scale, seed: int) -> Experiment:
         teach={"default": teach},
         distill={"default": default, "paper": paper},
         episodes=(2, 25, 25)[size],
-        checkpoint_seconds=0.0 if scale == "smoke" else 120.0,
+        checkpoint_seconds=0.0 if scale == "smoke" else 60.0,
     )

@@ -49,5 +49,5 @@ def thermostat(scale: Scale, seed: int) -> Experiment:
         teach={"default": TeachConfig(learner, (20, 12_000, 100_000)[size])},
         distill={"default": default},
         episodes=(1, 6, 10)[size],
-        checkpoint_seconds=0.0 if scale == "smoke" else 120.0,
+        checkpoint_seconds=0.0 if scale == "smoke" else 60.0,
     )

@@ -100,5 +100,5 @@ def _velocity(
         teach=teach,
         distill={"default": default, "paper": paper},
         episodes=2 if scale == "smoke" else 25,
-        checkpoint_seconds=0.0 if scale == "smoke" else 120.0,
+        checkpoint_seconds=0.0 if scale == "smoke" else 60.0,
     )

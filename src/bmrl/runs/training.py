@@ -13,7 +13,7 @@ from bmrl.runs.metrics import Metrics
 from bmrl.runs.progress import Progress
 from bmrl.runs.stopping import Stopped, asked, saving_first
 
-CHUNK = 25  # updates between two looks for a signal: some seconds at the paper's sizes
+CHUNK = 25  # updates between two looks at the clock and for a signal: some seconds at the paper's sizes
 
 State = TypeVar("State")
 Data = TypeVar("Data")
@@ -68,7 +68,7 @@ def train(
         snapshot: the state as numpy arrays, for a checkpoint.
         checkpoints: the directory of the stage's checkpoints.
         metrics: where the losses of the last updates are logged, about 400 times.
-        checkpoint_seconds: between two checkpoints.
+        checkpoint_seconds: between two checkpoints, by the clock; it is looked at after `CHUNK` updates at most.
         watch: (step, state) -> what is to be logged too.
 
     Raises:
@@ -88,7 +88,7 @@ def train(
                 progress.update(step)
             if not np.any(sound(losses)):
                 raise BmrlError(f"{stage}: diverged before step {step} (a loss or a weight is not finite)")
-            due = step == log_at and time.monotonic() - saved > checkpoint_seconds
+            due = time.monotonic() - saved > checkpoint_seconds
             if (due or asked()) and step < updates:
                 save_checkpoint(checkpoints, step, snapshot(state))
                 saved = time.monotonic()
