@@ -55,6 +55,7 @@ from bmrl.runs.storage import (
     verify_directory,
     write_json,
 )
+from bmrl.runs.training import DivergedError
 from bmrl.sources import batch_sources, check_sources, learner_sources
 from bmrl.types import Spec, Watch
 
@@ -198,21 +199,31 @@ def collect_stage(run: Run) -> None:
 
 def teach_stage(run: Run, name: str = "default", resume: bool = False) -> None:
     """Phase 1: a learner for each batch, of the variant ``name``."""
-    _learn(run, f"teach-{name}", "teachers", name, resume)
+    path, sources = run.directory / "teachers" / name, batch_sources(run.directory)
+    learn(run, f"teach-{name}", path, run.experiment.teach[name], sources, lambda: load_replay(run), resume)
 
 
-def pooled_stage(run: Run, name: str = "default", resume: bool = False, watch: Watch | None = None) -> None:
-    """The baseline: one learner from all batches, as if they were one MDP's, trained as each of phase 1's is."""
-    _learn(run, f"pooled-{name}", "pooled", name, resume, watch)
+def pooled_stage(
+    run: Run, name: str = "default", resume: bool = False, watch: Watch | None = None, may_diverge: bool = False
+) -> None:
+    """The baseline: one learner from all batches, as if they were one MDP's, trained as each of phase 1's is.
 
+    Those whose own learners diverged are left out, as they are where a student is distilled. Where it ``may_diverge``,
+    that is noted and ends no run, since nothing is made from a baseline; else BmrlError is raised.
+    """
+    path, config, sources = run.directory / "pooled" / name, run.experiment.teach[name], pooled_sources(run, name)
 
-def _learn(run: Run, stage: str, directory: str, name: str, resume: bool, watch: Watch | None = None) -> None:
     def load() -> Replay:
-        replay = load_replay(run)
-        return pool(replay) if directory == "pooled" else replay
+        replay, left_out = load_replay(run), diverged_learners(run, name)
+        return pool(replay.of(k for k in range(len(replay)) if k not in left_out))
 
-    path, sources = run.directory / directory / name, batch_sources(run.directory)
-    learn(run, stage, path, run.experiment.teach[name], sources, load, resume, watch)
+    learn(run, f"pooled-{name}", path, config, sources, load, resume, watch, may_diverge)
+
+
+def pooled_sources(run: Run, name: str) -> dict[str, str]:
+    """What the pooled baseline is made from: the batches whose own learners of the variant did not diverge."""
+    left_out = [f"batches/mdp-{k:03d}" for k in diverged_learners(run, name)]
+    return {batch: found for batch, found in batch_sources(run.directory).items() if batch not in left_out}
 
 
 def learn(
@@ -224,10 +235,12 @@ def learn(
     load: Callable[[], Replay],
     resume: bool = True,
     watch: Watch | None = None,
+    may_diverge: bool = False,
 ) -> None:
     """Learners of the batches that ``load`` reads from ``sources``, at ``path``, unless they are there.
 
-    Raises BmrlError if those that are there have another configuration or other sources.
+    Raises BmrlError if those that are there have another configuration or other sources, or if all have diverged,
+    unless they may.
     """
     if has_result(path):
         manifest = _verified(path, LEARNERS, "teach")
@@ -238,9 +251,14 @@ def learn(
     replay = load()
     with working_stage(run, stage, resume, sources) as checkpoints:
         experiment = run.experiment
-        taught = teach(
-            replay, config, experiment.seed, checkpoints, run.metrics, stage, experiment.checkpoint_seconds, watch
-        )
+        seconds = experiment.checkpoint_seconds
+        try:
+            taught = teach(replay, config, experiment.seed, checkpoints, run.metrics, stage, seconds, watch)
+        except DivergedError as error:
+            if not may_diverge:
+                raise
+            log.warning("%s: this baseline will have no results", error)
+            taught = error.state
         save_learners(path, config, spec_of(replay), taught, sources)
 
 
@@ -284,7 +302,7 @@ def phase_1_stages(run: Run, variants: Sequence[str], resume: bool = False) -> N
     """The learners that the variants are distilled from, and the pooled baseline of each kind."""
     for name in dict.fromkeys(run.experiment.learners(variant) for variant in variants):
         teach_stage(run, name, resume)
-        pooled_stage(run, name, resume)
+        pooled_stage(run, name, resume, may_diverge=True)
 
 
 def check_variants(experiment: Experiment, variants: Sequence[str]) -> None:
@@ -328,7 +346,7 @@ def check_all_sources(run: Run) -> None:
     batches = batch_sources(run.directory)
     for kind in ("teachers", "pooled", "students"):
         for name in committed_names(run.directory / kind):
-            path, sources = run.directory / kind / name, batches
+            path, sources = run.directory / kind / name, pooled_sources(run, name) if kind == "pooled" else batches
             if kind == "students":
                 learners = run.experiment.learners(name)
                 if not is_committed(run.directory / "teachers" / learners):
@@ -390,9 +408,7 @@ def load_learners(path: Path, config: TeachConfig, leave_out_diverged: bool = Fa
     """
     manifest = _verified(path, LEARNERS, "teach")
     check_config(path, manifest.get("config"), to_json(config))
-    spec, learners = _spec(path, manifest), _size(path, manifest, "learners")
-    steps = from_json(manifest.get("diverged"), dict[str, int], f"{path}: diverged")
-    diverged = {k: steps[f"mdp-{k:03d}"] for k in range(learners) if f"mdp-{k:03d}" in steps}
+    spec, learners, diverged = _spec(path, manifest), _size(path, manifest, "learners"), _diverged(path, manifest)
     if diverged and not leave_out_diverged:
         raise BmrlError(
             f"{path}: {name_diverged(diverged)} diverged; leave these MDPs out with --leave-out-diverged, or look at "
@@ -401,6 +417,18 @@ def load_learners(path: Path, config: TeachConfig, leave_out_diverged: bool = Fa
     states = _load_weights(path, lambda: teacher_template(config.algorithm, spec, learners))
     kept = [k for k in range(learners) if k not in diverged]
     return Learners(config.algorithm, jax.tree.map(lambda x: x[kept], states) if diverged else states, diverged)
+
+
+def diverged_learners(run: Run, name: str) -> dict[int, int]:
+    """The batches whose learners of a variant diverged: after how many updates. None where there are no learners."""
+    path = run.directory / "teachers" / name
+    return _diverged(path, _verified(path, LEARNERS, "teach")) if is_committed(path) else {}
+
+
+def _diverged(path: Path, manifest: dict[str, Any]) -> dict[int, int]:
+    steps = from_json(manifest.get("diverged"), dict[str, int], f"{path}: diverged")
+    names = {k: f"mdp-{k:03d}" for k in range(_size(path, manifest, "learners"))}
+    return {k: steps[name] for k, name in names.items() if name in steps}
 
 
 def taught_variants(run: Run, kind: str) -> list[str]:

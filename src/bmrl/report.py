@@ -33,7 +33,7 @@ from bmrl.pipeline import Run, check_all_sources, load_learners, load_student, n
 from bmrl.runs.progress import Progress
 from bmrl.runs.storage import committed_names, read_json, write_json
 
-TAUGHT = ("tiMe", "nearest teacher")  # what knows only the MDPs whose learners did not diverge
+TAUGHT = ("tiMe", "nearest teacher", "pooled")  # what knows only the MDPs whose learners did not diverge
 KEY = ("method", "variant", "split", "seed", "context", "episodes")  # with "mdp": which rows are the same test
 
 
@@ -69,6 +69,10 @@ def evaluate_stage(
     if left_out:
         for row in rows:
             row |= {"left_out": [f"mdp-{k:03d}" for k in left_out]} if row["method"] in TAUGHT else {}
+    diverged = _diverged_baselines(run)
+    if diverged:
+        for row in rows:
+            row |= {"diverged": diverged}
     write_json(path, merge(old, rows))
     name = mdp_name(mdps[0]).replace(" ", "") if mdp else split
     name += "" if context == "episode" else "-no-context" if context == "none" else "-logs"
@@ -77,6 +81,8 @@ def evaluate_stage(
     console.print(results_table(rows))
     if left_out:
         console.print(f"{name_diverged(left_out)} diverged: these MDPs were left out")
+    for name, step in diverged.items():
+        console.print(f"the baseline {name} diverged after {step} updates: it has no results")
     if not (mdp or family.transitions_vary) and context == "episode" and len(_taught_mdps(run)) > 1:
         tests = _identity_tests(run, family)
         write_json(run.directory / "identity.json", tests)
@@ -187,7 +193,7 @@ def learned_agents(
             path, taught_with = run.directory / kind / name, run.experiment.teach[name]
             learners = load_learners(path, taught_with, leave_out_diverged=True)
             known = [mdp for k, mdp in enumerate(taught) if k not in learners.left_out]
-            if kind == "pooled" or known:
+            if not learners.left_out if kind == "pooled" else known:
                 which = first if kind == "pooled" else nearest(mdps, known, family)
                 name = type(learners.algorithm).__name__
                 agents[method, name] = learner_agent(learners.algorithm, learners.states, which, episodes)
@@ -203,6 +209,15 @@ def _left_out(run: Run) -> dict[int, int]:
     return left_out
 
 
+def _diverged_baselines(run: Run) -> dict[str, int]:
+    """The pooled learners that diverged, by their place: after how many updates."""
+    found: dict[str, int] = {}
+    for name in taught_variants(run, "pooled"):
+        path, config = run.directory / "pooled" / name, run.experiment.teach[name]
+        found |= {f"pooled/{name}": k for k in load_learners(path, config, True).left_out.values()}
+    return found
+
+
 def _taught_mdps(run: Run) -> list[Parameters]:
     """The MDP of each teacher, or nothing if a batch does not tell."""
     mdps = [batch.manifest["mdp"] for batch in read_batches(run.directory / "batches")]
@@ -214,8 +229,9 @@ def _add_value_estimates(
 ) -> None:
     """To the pooled baseline's rows: what it believes of initial state-actions, and what it earns."""
     for name in taught_variants(run, "pooled"):
-        algorithm, states, _ = load_learners(run.directory / "pooled" / name, run.experiment.teach[name])
-        if isinstance(algorithm, SAC):
+        path, config = run.directory / "pooled" / name, run.experiment.teach[name]
+        algorithm, states, diverged = load_learners(path, config, leave_out_diverged=True)
+        if isinstance(algorithm, SAC) and not diverged:
             state = jax.tree.map(lambda x: x[0], states)
             values = soft_values(family, mdps, algorithm, state, episodes, run.experiment.seed)
             for row, value in zip((r for r in rows if r["method"] == "pooled"), values, strict=True):

@@ -22,6 +22,7 @@ from bmrl.evaluate.agents import FixedDraws
 from bmrl.evaluate.evaluate import student_agent
 from bmrl.policy import export_policy
 from bmrl.runs.checkpoint import save_checkpoint
+from bmrl.runs.training import DivergedError
 from bmrl.runtime import Policy
 from bmrl.types import Spec
 from torture.mutations import reseal
@@ -335,7 +336,7 @@ def test_a_damaged_config_is_named(run: Path, tmp_path: Path) -> None:
 def test_a_learner_that_diverged_is_left_out_by_the_users_word_alone(run: Path, tmp_path: Path) -> None:
     directory = tmp_path / "diverged"
     shutil.copytree(run, directory)
-    for name in ("students", "figures", "results.json", "identity.json"):
+    for name in ("students", "pooled", "figures", "results.json", "identity.json"):
         path = directory / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     teachers = directory / "teachers" / "default"
@@ -358,8 +359,35 @@ def test_a_learner_that_diverged_is_left_out_by_the_users_word_alone(run: Path, 
     student, _ = pipeline.load_student(directory / "students" / "default")
     assert len(student.encoder.embeddings) == 2
     for row in json.loads((directory / "results.json").read_text()):
-        assert row.get("left_out") == (None if row["method"] == "pooled" else ["mdp-001"])
+        assert row["left_out"] == ["mdp-001"] and "diverged" not in row
+    pooled = json.loads((directory / "pooled" / "default" / "manifest.json").read_text())
+    assert pooled["sources"].keys() == {"batches/mdp-000", "batches/mdp-002"}
     assert "nan" not in (directory / "results.json").read_text().lower()
+
+
+def test_a_baseline_that_diverged_ends_no_run(run: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    directory = tmp_path / "run"
+    shutil.copytree(run, directory)
+    here, pooled = pipeline.open_run(directory), directory / "pooled" / "default"
+    states = pipeline.load_learners(pooled, here.experiment.teach["default"]).states
+    shutil.rmtree(pooled)
+
+    def diverge(*_):
+        raise DivergedError("pooled-default: diverged before step 30", Taught(states, np.array([20])))
+
+    monkeypatch.setattr(pipeline, "teach", diverge)
+    with pytest.raises(BmrlError, match="pooled-default: diverged"):
+        pipeline.pooled_stage(here)  # as the studies have it
+    assert not pooled.exists()
+    pipeline.phase_1_stages(here, ["default"])
+    monkeypatch.setattr(pipeline, "teach", None)
+    pipeline.phase_1_stages(here, ["default"], resume=True)  # nor is it tried again
+    (directory / "results.json").unlink()
+    report.evaluate_stage(here)
+    assert "the baseline pooled/default diverged after 20 updates: it has no results" in capsys.readouterr().out
+    rows = json.loads((directory / "results.json").read_text())
+    assert {row["method"] for row in rows} == {"tiMe", "nearest teacher"}
+    assert all(row["diverged"] == {"pooled/default": 20} and "left_out" not in row for row in rows)
 
 
 def test_memory_that_is_full_is_told_in_one_line() -> None:

@@ -69,7 +69,7 @@ def teach(
 
     Where the devices cannot hold all learners, it goes on from the newest checkpoint with half as many at a time.
 
-    Raises BmrlError if every learner diverges.
+    Raises DivergedError, with a `Taught`, if every learner diverges.
     """
     together = parallel.padded(len(replay))
     while True:
@@ -134,7 +134,8 @@ def _teach(
         whole = {name: np.concatenate([found[name] for found in losses]) for name in losses[0]}
         fails = (taught.diverged < 0) & ~sound(whole)
         for k in np.flatnonzero(fails):
-            _log.warning("%s: the learner of batch %d diverged; it stays as it was after %d updates", stage, k, step)
+            whose = f"the learner of mdp-{k:03d}" if learners > 1 else "the learner"  # one may be of all batches
+            _log.warning("%s: %s diverged; it stays as it was after %d updates", stage, whose, step)
         return Taught(states, np.where(fails, np.int32(step), taught.diverged)), whole
 
     def snapshot(taught: Taught) -> Taught:

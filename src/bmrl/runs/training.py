@@ -19,6 +19,14 @@ State = TypeVar("State")
 Data = TypeVar("Data")
 
 
+class DivergedError(BmrlError):
+    """Nothing is left to train; ``state`` is the last finite one, as a checkpoint has it."""
+
+    def __init__(self, message: str, state: Any):
+        super().__init__(message)
+        self.state = state
+
+
 def sound(losses: Mapping[str, np.ndarray]) -> np.ndarray:
     """Of all, or of each learner [K]: whether every loss is finite."""
     found: np.ndarray = np.logical_and.reduce([np.isfinite(x) for x in losses.values()])
@@ -72,7 +80,7 @@ def train(
         watch: (step, state) -> what is to be logged too.
 
     Raises:
-        BmrlError: all has diverged; the last checkpoint stays.
+        DivergedError: all has diverged; the last checkpoint stays.
         Stopped: a signal asked for it; the state is saved.
     """
     interval, saved = max(10, updates // 400), time.monotonic()
@@ -87,7 +95,8 @@ def train(
                 metrics.log(stage, step, {**losses, **seen})
                 progress.update(step)
             if not np.any(sound(losses)):
-                raise BmrlError(f"{stage}: diverged before step {step} (a loss or a weight is not finite)")
+                message = f"{stage}: diverged before step {step} (a loss or a weight is not finite)"
+                raise DivergedError(message, snapshot(state))
             due = time.monotonic() - saved > checkpoint_seconds
             if (due or asked()) and step < updates:
                 save_checkpoint(checkpoints, step, snapshot(state))
