@@ -7,7 +7,18 @@ from functools import partial
 from pathlib import Path
 
 from bmrl.runs.machine import machine
-from torture import Section, determinism, divergence, files, kills, memory, resume, runtime, states
+from torture import (
+    Section,
+    determinism,
+    divergence,
+    divergence_elsewhere,
+    files,
+    kills,
+    memory,
+    resume,
+    runtime,
+    states,
+)
 from torture.smoke import Smoke
 
 CAMPAIGNS: dict[str, Callable[[Path, float], Section]] = {
@@ -17,6 +28,7 @@ CAMPAIGNS: dict[str, Callable[[Path, float], Section]] = {
     "resume": resume.resume_everywhere,
     "determinism": determinism.compare_settings,
     "divergence": divergence.diverge,
+    "divergence-elsewhere": divergence_elsewhere.diverge_elsewhere,
     "checkpoints": states.explore,
     "files": files.damage_files,
     "memory": memory.train_from_disk,

@@ -1,4 +1,7 @@
-"""NaN put into one learner of several, at many steps and in every leaf of its state."""
+"""NaN put into one learner of phase 1, at many steps and in every leaf of its state: of several, or of the pooled one.
+
+Collection and phase 2 have the same in `torture.divergence_elsewhere`.
+"""
 
 import functools
 import time
@@ -15,11 +18,12 @@ from bmrl import parallel
 from bmrl.batch_rl import BCQ, SAC, TD3BC
 from bmrl.batch_rl.base import Algorithm, Targets
 from bmrl.batch_rl.base import Metrics as Losses
-from bmrl.batch_rl.replay import Episodes, Replay
+from bmrl.batch_rl.replay import Episodes, Replay, pool
 from bmrl.batch_rl.teach import Taught, TeachConfig, spec_of, teach, teacher_template
 from bmrl.networks import Normaliser
 from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
 from bmrl.runs.metrics import Metrics
+from bmrl.runs.training import DivergedError
 from bmrl.types import Spec, Transition
 from torture import Section
 
@@ -75,9 +79,10 @@ class Faulty:
 
 
 def diverge(place: Path, seconds: float) -> Section:
-    """`TRIALS` faults, the algorithms in turn."""
-    until, failures, done = time.monotonic() + seconds, [], dict.fromkeys(ALGORITHMS, 0)
+    """`TRIALS` faults, the algorithms in turn, and the pooled baseline."""
     trials = {name: inject(algorithm, place / f"{i}", seed=i) for i, (name, algorithm) in enumerate(ALGORITHMS.items())}
+    trials["pooled TD3+BC"] = inject(ALGORITHMS["TD3+BC"], place / "pooled", seed=9, pooled=True)
+    until, failures, done = time.monotonic() + seconds, list[str](), dict.fromkeys(trials, 0)
     while sum(done.values()) < TRIALS and time.monotonic() < until:
         name = min(done, key=lambda name: done[name])
         failures += [f"{name}: {failure}" for failure in next(trials[name])]
@@ -86,7 +91,8 @@ def diverge(place: Path, seconds: float) -> Section:
     lines = [
         "## One learner diverges",
         "",
-        f"NaN in one of {LEARNERS} learners after a random one of {UPDATES} updates, in a random leaf of its state: "
+        f"NaN in one of {LEARNERS} learners (or in the only one of pooled batches) after a random one of {UPDATES} "
+        "updates, in a random leaf of its state: "
         f"{counts}. The learner went back to its last sound state and stayed there, it was named with the number of "
         "its updates, the other learners were equal to those of the undisturbed training bit for bit, and no "
         f"checkpoint and no result had a NaN: failed {len(failures)} times.",
@@ -95,22 +101,24 @@ def diverge(place: Path, seconds: float) -> Section:
     return Section("\n".join(lines), len(failures))
 
 
-def inject(algorithm: Algorithm, place: Path, seed: int) -> Iterator[list[str]]:
-    """Without end: the failures of a training with one random fault."""
-    faulty, replay, rng = Faulty(algorithm), _replay(seed), np.random.default_rng(seed)
-    template = teacher_template(faulty, spec_of(replay), LEARNERS)
-    keys = np.asarray(parallel.learner_keys(seed, "teach", LEARNERS))
+def inject(algorithm: Algorithm, place: Path, seed: int, pooled: bool = False) -> Iterator[list[str]]:
+    """Without end: the failures of a training of several learners, or of one ``pooled``, with one random fault."""
+    faulty, replay, rng = Faulty(algorithm), random_replay(seed), np.random.default_rng(seed)
+    replay = pool(replay) if pooled else replay
+    learners = len(replay)
+    template = teacher_template(faulty, spec_of(replay), learners)
+    keys = np.asarray(parallel.learner_keys(seed, "teach", learners))
     train = functools.partial(_train, replay, faulty, seed)
     sound = {n: train(n, place / f"{n}").states for n in (0, UPDATES)}
     leaves = jax.tree.leaves(template[0])
     floats = [i for i, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jnp.floating) and x.size]
     for trial in range(1 << 30):
-        learner, step, leaf = int(rng.integers(LEARNERS)), int(rng.integers(UPDATES)), int(rng.choice(floats))
+        learner, step, leaf = int(rng.integers(learners)), int(rng.integers(UPDATES)), int(rng.choice(floats))
         directory = place / f"trial-{trial}"
-        fault = Fault(np.zeros((LEARNERS, 2), np.uint32), np.zeros(LEARNERS, np.int32))
+        fault = Fault(np.zeros((learners, 2), np.uint32), np.zeros(learners, np.int32))
         fault.key[learner] = np.asarray(jax.random.split(jax.random.fold_in(keys[learner], step))[1])
         fault.leaf[learner] = leaf
-        none = np.full(LEARNERS, -1, np.int32)
+        none = np.full(learners, -1, np.int32)
         save_checkpoint(directory / "checkpoints", 0, Taught((sound[0][0], fault), none))
         found = train(UPDATES, directory)
         step_back = int(found.diverged[learner])
@@ -125,10 +133,10 @@ def inject(algorithm: Algorithm, place: Path, seed: int) -> Iterator[list[str]]:
                 "another one is named": (np.delete(found.diverged, learner) == -1).all(),
                 "it is not where it was": _same(found.states, sound.get(step_back), learner),
                 "another one has changed": all(
-                    _same(found.states, sound[UPDATES], k) for k in range(LEARNERS) if k != learner
+                    _same(found.states, sound[UPDATES], k) for k in range(learners) if k != learner
                 ),
-                "NaN in the result": _finite(found.states),
-                "NaN in a checkpoint": _finite(saved[1].states),
+                "NaN in the result": finite(found.states),
+                "NaN in a checkpoint": finite(saved[1].states),
             }.items()
             if not holds
         ]
@@ -137,10 +145,15 @@ def inject(algorithm: Algorithm, place: Path, seed: int) -> Iterator[list[str]]:
 def _train(replay: Replay, algorithm: Any, seed: int, updates: int, directory: Path) -> Taught:
     directory.mkdir(parents=True, exist_ok=True)
     config, metrics = TeachConfig(algorithm, updates), Metrics(directory / "metrics.csv")
-    return teach(replay, config, seed, directory / "checkpoints", metrics, "teach", checkpoint_seconds=0.0)
+    try:
+        return teach(replay, config, seed, directory / "checkpoints", metrics, "teach", checkpoint_seconds=0.0)
+    except DivergedError as error:  # a single one: this is what a baseline is left as
+        assert isinstance(error.state, Taught)
+        return error.state
 
 
-def _replay(seed: int) -> Replay:
+def random_replay(seed: int) -> Replay:
+    """Logs of `LEARNERS` MDPs, 60 random transitions each."""
     rng = np.random.default_rng(seed)
 
     def log() -> Episodes:
@@ -158,5 +171,6 @@ def _same(one: Any, other: Any, learner: int) -> bool:
     return all(x[learner].tobytes() == y[learner].tobytes() for x, y in pairs)
 
 
-def _finite(tree: Any) -> bool:
-    return all(np.isfinite(x).all() for x in jax.tree.leaves(tree))
+def finite(tree: Any) -> bool:
+    """Whether every number is."""
+    return all(np.isfinite(x).all() for x in jax.tree.leaves(tree) if not callable(x))

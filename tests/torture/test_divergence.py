@@ -4,11 +4,26 @@ import pytest
 
 from bmrl.batch_rl import teach
 from torture.divergence import ALGORITHMS, inject
+from torture.divergence_elsewhere import inject_collection, inject_minibatch
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_learner_that_diverges_is_rolled_back_alone(name, tmp_path):
     for failures in itertools.islice(inject(ALGORITHMS[name], tmp_path, seed=7), 8):
+        assert failures == []
+
+
+def test_a_pooled_learner_that_diverges_is_left_as_it_was(tmp_path):
+    for failures in itertools.islice(inject(ALGORITHMS["TD3+BC"], tmp_path, seed=7, pooled=True), 3):
+        assert failures == []
+
+
+def test_a_learner_of_collection_that_diverges_is_rolled_back_alone(tmp_path):
+    assert next(inject_collection(tmp_path, seed=7)) == []
+
+
+def test_phase_2_that_diverges_leaves_nothing_that_is_not_finite(tmp_path):
+    for failures in itertools.islice(inject_minibatch(tmp_path, seed=7), 4):
         assert failures == []
 
 
