@@ -266,6 +266,7 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Policy 
         from bmrl.experiments import get_experiment
     stopping.stop_if_asked()
     parallel.set_up_jax()
+    parallel.mend_cache()
     if isinstance(command, Reproduce):
         with stopping.saving_first():
             from bmrl.reproduce import reproduce

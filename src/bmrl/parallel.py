@@ -5,7 +5,9 @@ On a CPU each core is made a device of its own: many small matrix products then 
 """
 
 import contextlib
+import logging
 import os
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "learner"
+UNREADABLE = re.compile(r"Error reading persistent compilation cache entry for '([\w.-]+)'")  # JAX's words
 
 
 def set_up_jax() -> None:
@@ -26,9 +29,28 @@ def set_up_jax() -> None:
     """
     with contextlib.suppress(RuntimeError):  # the backend is up already: keep the devices that it has
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bmrl" / "jax"
-    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_compilation_cache_dir", str(_cache()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bmrl" / "jax"
+
+
+def mend_cache() -> None:
+    """From now on warnings go to the log, and compiled programs that JAX cannot read are removed from the cache.
+
+    A kill can cut one short. JAX compiles it again and warns, but never replaces it: it would warn at every start.
+    """
+
+    def remove(record: logging.LogRecord) -> bool:
+        if found := UNREADABLE.search(record.getMessage()):
+            for entry in _cache().glob(f"{found[1]}-*"):
+                entry.unlink(missing_ok=True)
+        return True
+
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addFilter(remove)
 
 
 def mesh() -> Mesh:
