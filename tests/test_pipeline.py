@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from bmrl import pipeline
 from bmrl.errors import BmrlError, CorruptError
+from bmrl.experiments import get_experiment
 from bmrl.pipeline import load_learners, load_student
 from bmrl.report import KEY, read_results
 from torture import kinds
@@ -114,3 +116,16 @@ def test_results_that_are_none(tmp_path, rows):
     (tmp_path / "results.json").write_text(json.dumps([{**row, **rows[0]}] if partial else rows))
     with pytest.raises(BmrlError, match=r"results\.json is not a list of results"):
         read_results(tmp_path / "results.json")
+
+
+def test_a_run_that_goes_on_elsewhere_warns_at_its_start(tmp_path, monkeypatch, caplog):
+    run = pipeline.start_run(tmp_path, get_experiment("point-goal", "smoke", 0))
+    for machine, warnings in (("here", 0), ("here", 0), ("there", 1), ("there", 1), ("here", 1)):
+        caplog.clear()
+        monkeypatch.setattr(pipeline, "arithmetic", lambda machine=machine: machine)
+        pipeline.note_machine(run)
+        assert caplog.text.count("was worked on elsewhere (") == warnings
+    assert json.loads((tmp_path / "machines.json").read_text()) == ["here", "there"]
+    (tmp_path / "machines.json").write_text("[3]")
+    with pytest.raises(BmrlError, match=r"machines\.json"):
+        pipeline.note_machine(run)

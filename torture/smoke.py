@@ -19,7 +19,7 @@ BMRL = (sys.executable, "-c", "from bmrl.cli import main; main()")
 VARIANTS = ("default", "paper")
 
 _DIRECTORY = "DIRECTORY"  # stands for the run directory in the words of a command
-_NOT_COMPARED = (".lock", "log.txt")  # they tell of processes and times
+_NOT_COMPARED = (".lock", "log.txt", "machines.json")  # they tell of processes, times and places
 
 
 @dataclass(frozen=True)

@@ -289,6 +289,8 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Policy 
     with pipeline.working_on(directory):
         run = pipeline.start_run(directory, experiment)
         logging.getLogger("bmrl").info("bmrl %s", shlex.join(sys.argv[1:]))
+        if not isinstance(command, Evaluate):
+            pipeline.note_machine(run)
         if isinstance(command, Run):
             workflow.all_stages(run, command.variants, command.resume, command.leave_out_diverged)
         if isinstance(command, Collect):

@@ -2,6 +2,7 @@
 
 DIR/
   config.json            the resolved Experiment
+  machines.json          where it was worked on
   batches/mdp-000/ ...   what was logged in each train MDP
   teachers/VARIANT/      phase 1's last iterates; pooled/VARIANT/ those of the pooled baseline
   students/VARIANT/      phase 2's last iterates
@@ -41,6 +42,7 @@ from bmrl.families.own import load_family
 from bmrl.networks import Normaliser
 from bmrl.runs.checkpoint import load_tree, save_tree
 from bmrl.runs.lock import lock_directory
+from bmrl.runs.machine import arithmetic
 from bmrl.runs.metrics import Metrics
 from bmrl.runs.stopping import stop_if_asked
 from bmrl.runs.storage import (
@@ -124,6 +126,22 @@ def start_run(directory: Path, experiment: Experiment) -> Run:
     """A new run, or the one in the directory; raises BmrlError where that one has another configuration."""
     hold_config(directory, to_json(experiment))
     return Run(directory, experiment)
+
+
+def note_machine(run: Run) -> None:
+    """Note where the run is worked on; warn if it was begun elsewhere, for its stages are then not of one machine."""
+    path = run.directory / "machines.json"
+    known = from_json(read_json(path), list[str], str(path)) if path.exists() else []
+    if others := [machine for machine in known if machine != arithmetic()]:
+        log.warning(
+            "%s was worked on elsewhere (%s), this is %s: the results will differ from those of an undisturbed run as "
+            "much as another seed's would",
+            run.directory,
+            "; ".join(others),
+            arithmetic(),
+        )
+    if arithmetic() not in known:
+        write_json(path, [*known, arithmetic()])
 
 
 def hold_config(directory: Path, config: Any) -> None:

@@ -46,6 +46,7 @@ def run(
     pipeline.check_variants(experiment, variants)
     with pipeline.working_on(directory):
         begun = pipeline.start_run(directory, experiment)
+        pipeline.note_machine(begun)
         all_stages(begun, variants, resume, leave_out_diverged)
     return begun
 
