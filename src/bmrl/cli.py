@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from bmrl.errors import BmrlError
+from bmrl.errors import BmrlError, NotSavedError
 from bmrl.runs import stopping
 
 if TYPE_CHECKING:
@@ -224,8 +224,8 @@ Command = (
 
 
 def main() -> None:
-    """Entry point. Exit code 0: all went well; 2: a mistake of the user's, told in one line; 74: the disk is full; 75:
-    stopped.
+    """Entry point. Exit code 0: all went well; 2: a mistake of the user's, told in one line; 74: a file or the output
+    could not be written or read; 75: stopped.
     """
     command = tyro.cli(
         Command, prog="bmrl", description="Batch meta-RL: from logs of many MDPs to one policy for unseen ones."
@@ -237,9 +237,17 @@ def main() -> None:
     stopping.listen()
     try:
         execute(command)
+        sys.stdout.flush()
     except BmrlError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        from bmrl.runs.progress import hush
+
+        hush()
+        what = f"{error.filename or 'what is printed'} cannot be read or written ({error.strerror})"
+        print(f"error: {what}; mend that, or choose another place", file=sys.stderr)
+        sys.exit(NotSavedError.exit_code)
     except stopping.Stopped:
         if isinstance(command, Data):
             print("stopped: nothing is half done, the same command begins anew", file=sys.stderr)
@@ -346,9 +354,9 @@ def print_imported(command: Import) -> None:
 
 def wide_console() -> "Console":
     """A console for tables with long lines."""
-    from rich.console import Console
+    from bmrl.runs.progress import Screen
 
-    console = Console()
+    console = Screen()
     if not console.is_terminal:
         console.width = 200  # a file's lines may be long
     return console

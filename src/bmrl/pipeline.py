@@ -46,6 +46,7 @@ from bmrl.runs.machine import arithmetic
 from bmrl.runs.metrics import Metrics
 from bmrl.runs.stopping import stop_if_asked
 from bmrl.runs.storage import (
+    clean_leftovers,
     commit_directory,
     committed_names,
     has_result,
@@ -170,8 +171,10 @@ def open_run(directory: Path) -> Run:
 
 @contextmanager
 def working_on(directory: Path) -> Iterator[None]:
-    """Hold the run directory for this process and write its log to log.txt."""
+    """Hold the run directory for this process, rid of what killed writers left, and write its log to log.txt."""
     with lock_directory(directory):
+        for stage in ("", "teachers", "pooled", "students", "figures"):
+            clean_leftovers(directory / stage)
         handler = logging.StreamHandler(open_log(directory / "log.txt"))
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger("bmrl").addHandler(handler)

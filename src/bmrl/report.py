@@ -1,16 +1,16 @@
 """The last stage of a run: the zero-shot test, its rows in results.json, its table and its pictures."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from bmrl.batch_rl import SAC
 from bmrl.data import read_batches
-from bmrl.errors import BmrlError
+from bmrl.errors import BmrlError, CorruptError
 from bmrl.evaluate.agents import Agent
 from bmrl.evaluate.evaluate import TEST_SEED, evaluate, learner_agent, nearest, rows_of, soft_values, student_agent
 from bmrl.evaluate.identity import held_out_transitions, relabelling_test
@@ -30,17 +30,22 @@ from bmrl.figures.trajectories import plot_trajectories
 from bmrl.figures.velocities import TIME_STEPS, plot_velocities
 from bmrl.figures.weeks import plot_weeks, week_of
 from bmrl.pipeline import Run, check_all_sources, load_learners, load_student, name_diverged, taught_variants
-from bmrl.runs.progress import Progress
+from bmrl.runs.progress import Progress, Screen
 from bmrl.runs.storage import committed_names, read_json, write_json
 
 TAUGHT = ("tiMe", "nearest teacher", "pooled")  # what knows only the MDPs whose learners did not diverge
+log = logging.getLogger(__name__)
+
 KEY = ("method", "variant", "split", "seed", "context", "episodes")  # with "mdp": which rows are the same test
 
 
 def evaluate_stage(
     run: Run, mdp: Sequence[str] = (), split: str = "test", episodes: int | None = None, context: str = "episode"
 ) -> None:
-    """Test every student and baseline of the run on the same MDPs and starts; add the rows, print and draw them."""
+    """Test every student and baseline of the run on the same MDPs and starts; add the rows, draw and print them.
+
+    Everything is on the disk before anything is printed.
+    """
     family, seed = get_family(run.experiment.family), run.experiment.seed
     if split not in ("test", "validation"):
         raise BmrlError(f"--split {split!r}: choose test or validation")
@@ -74,24 +79,25 @@ def evaluate_stage(
         for row in rows:
             row |= {"diverged": diverged}
     write_json(path, merge(old, rows))
+    tests: dict[str, Any] = {}
+    if not (mdp or family.transitions_vary) and context == "episode" and len(_taught_mdps(run)) > 1:
+        tests = _identity_tests(run, family)
+        write_json(run.directory / "identity.json", tests)
     name = mdp_name(mdps[0]).replace(" ", "") if mdp else split
     name += "" if context == "episode" else "-no-context" if context == "none" else "-logs"
     _draw(run, family, mdps, name, rows, results, agents["tiMe", _first_student(run)], pictures)
-    console = Console()
+    console = Screen()
     console.print(results_table(rows))
     if left_out:
         console.print(f"{name_diverged(left_out)} diverged: these MDPs were left out")
     for name, step in diverged.items():
         console.print(f"the baseline {name} diverged after {step} updates: it has no results")
-    if not (mdp or family.transitions_vary) and context == "episode" and len(_taught_mdps(run)) > 1:
-        tests = _identity_tests(run, family)
-        write_json(run.directory / "identity.json", tests)
-        for variant, test in tests.items():
-            console.print(
-                f"identity ({variant}): relabelled contexts of {test['context_size']} are nearest to the right MDP "
-                f"in {test['identity_mean']:.0%} of cases (worst pair {test['identity_worst']:.0%}); "
-                f"the action follows in {test['action_mean']:.0%} (worst pair {test['action_worst']:.0%})"
-            )
+    for variant, test in tests.items():
+        console.print(
+            f"identity ({variant}): relabelled contexts of {test['context_size']} are nearest to the right MDP "
+            f"in {test['identity_mean']:.0%} of cases (worst pair {test['identity_worst']:.0%}); "
+            f"the action follows in {test['action_mean']:.0%} (worst pair {test['action_worst']:.0%})"
+        )
     console.print(f"results: {path}\nfigures: {pictures}")
 
 
@@ -120,7 +126,10 @@ def _draw(
     references = {mdp_name(m): family.reference_returns(m) for m in mdps}
     plot_returns(rows, references, directory / f"returns-{name}.png")
     plot_identities(results[label], slots, directory / f"identities-{name}.png")
-    plot_curves(run.directory / "metrics.csv", directory)
+    try:
+        plot_curves(run.directory / "metrics.csv", directory)
+    except CorruptError as error:  # a log that is lost; no result comes from it
+        log.warning("there are no pictures of the training: %s", error)
     robot = family if isinstance(family, VelocityFamily) else None
     if robot:
         plot_velocities(robot, label, results[label], slots, directory / f"velocities-{name}.png")

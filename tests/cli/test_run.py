@@ -487,8 +487,50 @@ def test_a_log_elsewhere_is_not_written(run: Path, tmp_path: Path) -> None:
     assert victim.read_text() == "mine"
 
 
-def test_a_full_disk_has_an_exit_code_of_its_own() -> None:
-    full = "def full(command): raise NotSavedError('it could not be saved')"
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        ("NotSavedError('it could not be saved')", "it could not be saved"),
+        (
+            "PermissionError(13, 'Permission denied', '/there')",
+            "/there cannot be read or written (Permission denied); mend that, or choose another place",
+        ),
+    ],
+)
+def test_a_place_that_takes_nothing_has_an_exit_code_of_its_own(error: str, says: str) -> None:
+    full = f"def full(command): raise {error}"
     code = f"from bmrl import cli\nfrom bmrl.errors import NotSavedError\n{full}\ncli.execute = full\ncli.main()"
     done = subprocess.run([sys.executable, "-c", code, "teach", "x"], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (74, "error: it could not be saved\n")
+    assert (done.returncode, done.stderr) == (74, f"error: {says}\n")
+
+
+def test_places_that_the_system_refuses_are_told_in_one_line(run: Path, tmp_path: Path) -> None:
+    done = bmrl("teach", tmp_path / ("x" * 300), check=False)
+    assert done.returncode in (2, 74) and done.stderr.startswith(f"error: {tmp_path}/xxx")  # it depends on Python
+    assert len(done.stderr.splitlines()) == 1
+    with open("/dev/full", "w") as full:
+        words = [*BMRL, "data", "validate", str(run)]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    says = "error: what is printed cannot be read or written (No space left on device); mend that, or "
+    assert (done.returncode, done.stderr) == (74, says + "choose another place\n")
+
+
+def test_a_test_whose_output_nobody_reads_is_on_the_disk(run: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    shutil.copytree(run, directory)
+    for name in ("results.json", "identity.json"):
+        (directory / name).unlink()
+    (directory / "metrics.csv").write_bytes(b"")  # nor has it a log of the training
+    left = [directory / "teachers" / ".default.tmp-0123abcd", directory / ".results.json.tmp-0123abcd"]
+    left[0].mkdir()
+    left[1].touch()
+    end, out = os.pipe()
+    os.close(end)
+    done = subprocess.run(
+        [*BMRL, "evaluate", str(directory)], stdout=out, stderr=subprocess.PIPE, text=True, timeout=300
+    )
+    os.close(out)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert (directory / "results.json").exists() and (directory / "identity.json").exists()
+    assert "there are no pictures of the training" in done.stderr
+    assert not any(path.exists() for path in left)

@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 
@@ -49,3 +50,12 @@ def test_a_bad_place(tmp_path):
     with pytest.raises(BmrlError, match="cannot be written"), lock_directory(tmp_path):
         pass
     assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(BmrlError, match=r"cannot be locked \(No locks available\); choose"), lock_directory(tmp_path):
+        pass

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from bmrl.config import difference
 from bmrl.errors import BmrlError
 from bmrl.experiments.experiment import Scale
 from bmrl.runs.lock import lock_directory
 from bmrl.runs.machine import machine
+from bmrl.runs.progress import Screen
 from bmrl.runs.storage import read_json, write_file, write_json
 
 PACKAGES = ("bmrl", "jax", "numpy", "mujoco", "gymnasium")  # whose versions are told with every unit
@@ -72,7 +72,7 @@ def run_study(
     with lock_directory(out):
         ledger = Ledger(out / "results.json", name, scale)
         todo = [unit for unit in chosen if not ledger.has(unit)]
-        console = Console()
+        console = Screen()
         for count, unit in enumerate(todo, start=1):
             console.print(f"[bold]{unit.name}[/bold] ({count} of {len(todo)} to do)")
             with ledger.timed(unit):

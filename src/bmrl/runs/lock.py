@@ -31,6 +31,8 @@ def lock_directory(path: Path) -> Iterator[None]:
             raise BmrlError(
                 f"{path} is in use by {holder or 'another process'}; wait for it or choose another directory"
             ) from error
+        except OSError as error:  # some file systems of networks have no locks
+            raise BmrlError(f"{path} cannot be locked ({error.strerror}); choose one on a local disk") from error
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield

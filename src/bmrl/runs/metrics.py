@@ -41,12 +41,12 @@ class Metrics:
     """The writer of ``metrics.csv``; there is one at a time. Values may be NaN: they are what happened."""
 
     def __init__(self, path: Path):
-        """Opens the table to append; makes it if absent, and cuts off a row that a kill left unfinished.
+        """Opens the table to append; makes it if absent or empty, and cuts off a row that a kill left unfinished.
 
         Raises ``CorruptError`` where the file is something else.
         """
         self._path = path
-        if not path.exists():
+        if not path.exists() or (path.is_file() and path.stat().st_size == 0):
             write_file(path, _HEADER.encode())
         content = _read(path)
         if not content.endswith("\n"):

@@ -1,5 +1,7 @@
-"""Progress bars with rate and time left; silent when the output is not a terminal."""
+"""What a user sees: progress bars with rate and time left, silent when the output is not a terminal; printed lines."""
 
+import os
+import sys
 from types import TracebackType
 
 from rich.console import Console
@@ -14,6 +16,19 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 from rich.text import Text
+
+
+class Screen(Console):
+    """Prints for the user. Where nobody reads on (``| head``), the work goes on unseen."""
+
+    def on_broken_pipe(self) -> None:
+        """Nothing is printed from now on."""
+        hush()
+
+
+def hush() -> None:
+    """Print nothing from now on, nor at the end what could not be printed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Rate(ProgressColumn):
