@@ -26,17 +26,18 @@ from bmrl.runs.training import DivergedError
 from torture import Section
 from torture.divergence import LEARNERS, UPDATES, Fault, Faulty, finite, random_replay
 
-TRIALS = 50  # of each: some minutes
+TRIALS = {"phase 2": 200, "collection": 50}
 SAVED, STEPS, TRANSITIONS = 20, 20, 60  # of collection: where the fault is planted; between trainings; in all
 
 
 def diverge_elsewhere(place: Path, seconds: float) -> Section:
-    """`TRIALS` faults in collection, and as many in phase 2."""
-    until, found = time.monotonic() + seconds, {"collection": list[str](), "phase 2": list[str]()}
+    """`TRIALS` faults in each."""
+    parallel.set_up_jax()  # with its cache of compiled programs, of which each collection starts some anew
+    until, found = time.monotonic() + seconds, {name: list[str]() for name in TRIALS}
     trials = {"collection": inject_collection(place / "collect", 0), "phase 2": inject_minibatch(place / "distill", 0)}
     done = dict.fromkeys(trials, 0)
-    for _ in range(TRIALS):
-        for name in trials if time.monotonic() < until else ():
+    for name, count in TRIALS.items():
+        while done[name] < count and time.monotonic() < until:
             found[name] += next(trials[name])
             done[name] += 1
     lines = [

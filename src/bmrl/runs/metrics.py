@@ -46,7 +46,10 @@ class Metrics:
         Raises ``CorruptError`` where the file is something else.
         """
         self._path = path
-        if not path.exists() or (path.is_file() and path.stat().st_size == 0):
+        emptied = path.is_file() and path.stat().st_size == 0
+        if emptied:
+            _log.warning("%s was empty and is begun anew: what was logged before is lost", path)
+        if emptied or not path.exists():
             write_file(path, _HEADER.encode())
         content = _read(path)
         if not content.endswith("\n"):
