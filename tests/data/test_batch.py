@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bmrl.data import Batch, read_batch, read_batches, write_batch
-from bmrl.data import batch as module
+from bmrl.data import Batch, checks, read_batch, read_batches, write_batch
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.runs import storage
 
@@ -223,7 +222,7 @@ def test_actions_may_be_off_by_rounding(tmp_path):
 
 
 def test_the_row_is_right_beyond_the_first_chunk(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "_CHUNK_BYTES", 16)
+    monkeypatch.setattr(checks, "BLOCK_BYTES", 16)
     write(tmp_path / "mdp-000")
     np.testing.assert_array_equal(read_batch(tmp_path / "mdp-000").observations, example()["observations"])
     with pytest.raises(BmrlError, match="observations has nan at row 5, column 1"):

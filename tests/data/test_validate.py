@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from bmrl.data import read_batch, write_batch
 from bmrl.data import validate as module
-from bmrl.data import write_batch
 from bmrl.data.validate import report_table, validate
 from bmrl.errors import BmrlError
 from bmrl.runs import storage
@@ -30,9 +30,18 @@ def write(path, size=6, dim=2, **changed):
 
 def spoil(path, field, row, value):
     """Another value in an array, under a manifest whose hashes match: damage that only the reader's checks see."""
+    values = np.load(path / f"{field}.npy")
+    values[row] = value
+    replace(path, **{field: values})
+
+
+def replace(path, **changed):
+    """Other arrays under a manifest whose hashes match."""
     manifest = storage.verify_directory(path)
     arrays = {name: np.load(path / name) for name in manifest["files"]}
-    arrays[f"{field}.npy"][row] = value
+    for field, values in changed.items():
+        arrays[f"{field}.npy"] = values
+        manifest["files"][f"{field}.npy"] |= {"shape": values.shape}
 
     def fill(directory):
         for name, array in arrays.items():
@@ -97,6 +106,34 @@ def test_one_problem_hides_no_other(tmp_path):
     assert len(report.problems) == len(expected)
     for says, problem in zip(expected, report.problems, strict=True):
         assert says in problem and str(tmp_path) in problem
+
+
+def test_one_problem_of_an_mdp_hides_no_other(tmp_path):
+    """Every field is told, and the first row of each kind; what is wrong with one file is told once."""
+    path = tmp_path / "mdp-000"
+    write(path, infos={"v": np.zeros(6)})
+    observations, actions = np.zeros((8, 2), np.float32), np.zeros((6, 1), np.float32)
+    observations[[3, 5], 1] = np.nan
+    actions[1:, 0] = -np.inf, 2, 3, np.nan, 1
+    replace(path, observations=observations, actions=actions, rewards=np.zeros(5, np.float32))
+    flip(path / "infos.v.npy")
+    (path / "notes.txt").touch()
+    expected = [
+        "holds 'notes.txt', which manifest.json does not list",
+        "infos.v.npy was altered",
+        "actions has -inf at row 1, column 0; a finite float32 is needed",
+        "actions has 2.0 at row 2, column 0; actions must be scaled to [-1, 1]",
+        "observations has nan at row 3, column 1; a finite float32 is needed",
+        "rewards has shape [5], actions [6, 1]; both need one row a transition",
+        "observations has 8 rows, 9 are needed",
+    ]
+    problems = validate(tmp_path).problems
+    assert len(problems) == len(expected)
+    for says, problem in zip(expected, problems, strict=True):
+        assert says in problem and str(path) in problem
+    with pytest.raises(BmrlError) as caught:
+        read_batch(path)
+    assert str(caught.value) == problems[0]
 
 
 def test_what_training_takes_is_a_note_at_most(tmp_path):

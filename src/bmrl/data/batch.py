@@ -16,35 +16,31 @@ import mmap
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bmrl.data.checks import FIELDS, Array, Problems, check_arrays, dtype_of
+from bmrl.data.npy import open_npy, write_npy
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.runs.storage import (
     MANIFEST,
+    check_listed,
     commit_directory,
     committed_names,
     locate,
-    open_regular,
+    read_manifest,
     require_format,
-    verify_directory,
+    verify_file,
 )
 
 FORMAT, VERSION = "bmrl-batch", 1
-ACTION_TOLERANCE = 1e-6  # rounding of float32 policies; anything further outside [-1, 1] is a mistake
 
-Array: TypeAlias = NDArray[Any]
-
-_FIELDS = ("observations", "actions", "rewards", "terminations", "truncations")
-_FLAGS = ("terminations", "truncations")
-_SHAPES = {"observations": "[N + E, d_s]", "actions": "[N, d_a]"}  # of the other fields: [N]
 _INFO = re.compile(r"infos\.[A-Za-z0-9_-]{1,100}")
-_CHUNK_BYTES = 1 << 24  # arrays are checked and converted this much at a time: they may exceed the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,12 +138,14 @@ def write_batch(
         **{f"infos.{info}": values for info, values in (infos or {}).items()},
     }
     arrays = {field: _numbers(path, field, values) for field, values in given.items()}
-    ends = _check(path, arrays)
+    problems = Problems()
+    ends = check_arrays(path, arrays, problems)
+    problems.refuse()
 
     def write(directory: Path) -> None:
         for field, array in arrays.items():
             with open(directory / f"{field}.npy", "wb") as file:
-                _write_npy(file, array, _dtype(field))
+                write_npy(file, array, dtype_of(field))
 
     manifest = {
         "format": FORMAT,
@@ -158,7 +156,7 @@ def write_batch(
         "provenance": dict(provenance),
         "counts": {"transitions": len(arrays["actions"]), "episodes": len(ends)},
         "files": {
-            f"{field}.npy": {"dtype": _dtype(field).name, "shape": array.shape} for field, array in arrays.items()
+            f"{field}.npy": {"dtype": dtype_of(field).name, "shape": array.shape} for field, array in arrays.items()
         },
     }
     commit_directory(path, write, manifest)
@@ -173,32 +171,54 @@ def read_batch(path: str | os.PathLike[str], verify: bool = True) -> Batch:
     and row, where an array is missing or has a wrong dtype or shape, a value is NaN or infinite, an action
     lies outside [-1, 1], the counts do not match, the last transition ends no episode, or there is none.
     """
-    path = Path(path)
-    manifest = verify_directory(path, hashes=verify)
-    directory = locate(path)
-    require_format(directory, manifest, FORMAT, VERSION)
-    _check_manifest(directory, manifest)
-    arrays = {
-        file.removesuffix(".npy"): _open_npy(directory / file, entry) for file, entry in manifest["files"].items()
-    }
-    for field in _FIELDS:
-        if field not in arrays:
-            raise BmrlError(f"{path}: {field}.npy is missing; make the batch again with it")
-    ends = _check(path, arrays)
+    batch, problems = examine_batch(path, verify)
+    problems.refuse()
+    assert batch is not None
+    return batch
+
+
+def examine_batch(path: str | os.PathLike[str], verify: bool = True) -> tuple[Batch | None, Problems]:
+    """The batch of one MDP, and all that `read_batch` would refuse in it; then there is none."""
+    path, problems = Path(path), Problems()
+    with problems.noted():
+        directory = locate(path)
+        manifest = read_manifest(directory)
+        require_format(directory, manifest, FORMAT, VERSION)
+    if problems:  # nothing is known of the files
+        return None, problems
+    with problems.noted():
+        check_listed(directory, manifest)
+    _check_manifest(directory, manifest, problems)
+    arrays = {}
+    for file, entry in manifest["files"].items():
+        with problems.noted():
+            if not _is_array(file):
+                raise CorruptError(f"{directory / file} is no array of a batch; remove the batch and make it again")
+            verify_file(directory / file, entry, hashes=verify)
+            arrays[file.removesuffix(".npy")] = open_npy(directory / file, entry)
+    for field in FIELDS:
+        if f"{field}.npy" not in manifest["files"]:
+            problems.append(BmrlError(f"{path}: {field}.npy is missing; make the batch again with it"))
+    ends = check_arrays(path, arrays, problems)
+    if problems:
+        return None, problems
     for array in arrays.values():
         if isinstance(array.base, np.memmap):  # training reads rows here and there: no pages around them are wanted
             cast(mmap.mmap, array.base.base).madvise(mmap.MADV_RANDOM)
     counts = {"transitions": len(arrays["actions"]), "episodes": len(ends)}
     if manifest.get("counts") != counts:
-        raise BmrlError(f"{path}: the arrays hold {counts}, the manifest says {manifest.get('counts')}")
-    return Batch(
+        said = manifest.get("counts")
+        problems.append(BmrlError(f"{path}: the arrays hold {counts}, the manifest says {said}"))
+        return None, problems
+    batch = Batch(
         name=path.absolute().name,
-        **{field: arrays.pop(field) for field in _FIELDS},
+        **{field: arrays.pop(field) for field in FIELDS},
         infos={field.removeprefix("infos."): array for field, array in arrays.items()},
         manifest=manifest,
         episode_starts=np.concatenate([[0], ends[:-1]]),
         episode_ends=ends,
     )
+    return batch, problems
 
 
 def read_batches(directory: str | os.PathLike[str]) -> list[Batch]:
@@ -251,7 +271,7 @@ def differences(root: Path, mdps: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _numbers(where: Path, field: str, values: ArrayLike) -> Array:
-    if field not in _FIELDS and _INFO.fullmatch(field) is None:
+    if field not in FIELDS and _INFO.fullmatch(field) is None:
         raise BmrlError(f"{where}: {field!r} cannot name an array; use letters, digits, '_', '-'")
     try:
         array = np.asarray(values)
@@ -272,81 +292,7 @@ def _parameter(where: Path, key: str, value: float) -> float:
     return number
 
 
-def _dtype(field: str) -> np.dtype[Any]:
-    return np.dtype(np.bool_ if field in _FLAGS else np.float32)
-
-
-def _check(where: Path, arrays: Mapping[str, Array]) -> NDArray[np.int64]:
-    """Refuses arrays that are no batch; returns one past the last transition of every episode, [E]."""
-    _check_shapes(where, arrays)
-    for field, array in arrays.items():
-        _check_values(where, field, array)
-    size = len(arrays["actions"])
-    found = []
-    for start in range(0, size, _CHUNK_BYTES):
-        ended, cut = (arrays[field][start : start + _CHUNK_BYTES].astype(bool) for field in _FLAGS)
-        found.append(start + 1 + np.flatnonzero(ended | cut))
-    ends = np.concatenate(found)
-    if len(ends) == 0 or ends[-1] != size:
-        raise BmrlError(
-            f"{where}: the last transition (row {size - 1}) ends no episode; if the data was cut there, set "
-            "its truncation"
-        )
-    needed, rows = size + len(ends), len(arrays["observations"])
-    if rows != needed:
-        raise BmrlError(
-            f"{where}: observations has {rows} rows, {needed} are needed: {size} transitions and the last "
-            f"observation of {len(ends)} episodes"
-        )
-    return ends
-
-
-def _check_shapes(where: Path, arrays: Mapping[str, Array]) -> None:
-    for field, array in arrays.items():
-        wanted = _SHAPES.get(field, "[N]" if field in _FIELDS else "[N, ...]")
-        rank = wanted.count(",") + 1
-        if array.ndim != rank and (array.ndim == 0 or field in _FIELDS):
-            raise BmrlError(f"{where}: {field} has shape {list(array.shape)}, {wanted} is needed")
-        if array.size == 0:
-            raise BmrlError(f"{where}: {field} is empty (shape {list(array.shape)}), {wanted} is needed")
-    actions = arrays["actions"]
-    for field, array in arrays.items():
-        if field != "observations" and len(array) != len(actions):
-            raise BmrlError(
-                f"{where}: {field} has shape {list(array.shape)}, actions {list(actions.shape)}; both need "
-                "one row a transition"
-            )
-
-
-def _check_values(where: Path, field: str, array: Array) -> None:
-    for start, chunk in _chunks(array):
-        if field in _FLAGS:
-            values = chunk.view(np.uint8) if chunk.dtype == np.bool_ else chunk  # a file's bools may be any byte
-            _refuse(where, field, start, values, (values != 0) & (values != 1), "0 (no) or 1 (yes) is needed")
-        else:
-            with np.errstate(over="ignore"):
-                values = chunk.astype(np.float32, copy=False)
-            _refuse(where, field, start, chunk, ~np.isfinite(values), "a finite float32 is needed")
-            if field == "actions":
-                outside = np.abs(values) > 1 + ACTION_TOLERANCE
-                _refuse(where, field, start, chunk, outside, "actions must be scaled to [-1, 1]")
-
-
-def _refuse(where: Path, field: str, start: int, chunk: Array, bad: NDArray[np.bool_], needed: str) -> None:
-    if bad.any():
-        index = tuple(np.argwhere(bad)[0].tolist())
-        column = f", column {', '.join(map(str, index[1:]))}" if len(index) > 1 else ""
-        raise BmrlError(f"{where}: {field} has {chunk[index]} at row {start + index[0]}{column}; {needed}")
-
-
-def _chunks(array: Array) -> Iterator[tuple[int, Array]]:
-    """(first row, rows) of the pieces of an array."""
-    rows = max(1, _CHUNK_BYTES // (array.nbytes // len(array)))
-    for start in range(0, len(array), rows):
-        yield start, array[start : start + rows]
-
-
-def _check_manifest(directory: Path, manifest: dict[str, Any]) -> None:
+def _check_manifest(directory: Path, manifest: dict[str, Any], problems: Problems) -> None:
     def is_mdp(value: Any) -> bool:
         return isinstance(value, dict) and all(map(is_number, value.values()))
 
@@ -360,41 +306,9 @@ def _check_manifest(directory: Path, manifest: dict[str, Any]) -> None:
     }
     for key, holds in kinds.items():
         if key not in manifest or not holds(manifest[key]):
-            raise CorruptError(f"{directory / MANIFEST}: {key!r} is missing or of a wrong type")
-    for file in manifest["files"]:
-        field, _, suffix = file.rpartition(".")
-        if suffix != "npy" or (field not in _FIELDS and _INFO.fullmatch(field) is None):
-            raise CorruptError(f"{directory / file} is no array of a batch; remove the batch and make it again")
+            problems.append(CorruptError(f"{directory / MANIFEST}: {key!r} is missing or of a wrong type"))
 
 
-def _write_npy(file: BinaryIO, array: Array, dtype: np.dtype[Any]) -> None:
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": array.shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    for _, chunk in _chunks(array):
-        file.write(chunk.astype(dtype).tobytes())
-
-
-def _open_npy(path: Path, entry: dict[str, Any]) -> Array:
-    """Maps an array whose header agrees with its field, with the manifest and with the size of the file."""
-    dtype = _dtype(path.name.removesuffix(".npy"))
-    with open_regular(path) as file:
-        try:
-            if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError("not version 1.0")
-            shape, fortran_order, found = np.lib.format.read_array_header_1_0(file)
-        except Exception as error:  # the parser lets through whatever a hostile header makes Python raise
-            raise CorruptError(f"{path} has no valid .npy header ({error})") from error
-        if found != dtype or fortran_order:
-            order = " in Fortran order" if fortran_order else ""
-            raise BmrlError(f"{path} has dtype {found}{order}, {dtype} is needed")
-        if entry.get("dtype") != dtype.name or entry.get("shape") != list(shape):
-            raise CorruptError(f"{path} has shape {list(shape)}, the manifest says {entry}")
-        offset, size = file.tell(), os.fstat(file.fileno()).st_size
-        declared = dtype.itemsize
-        for length in shape:
-            declared *= length
-        if min(shape, default=0) < 0 or declared != size - offset:
-            raise CorruptError(f"{path} declares {declared} bytes of data but has {size - offset}")
-        if declared == 0:
-            return np.empty(shape, dtype)
-        return np.asarray(np.memmap(file, dtype, mode="r", offset=offset, shape=shape))
+def _is_array(file: str) -> bool:
+    field, _, suffix = file.rpartition(".")
+    return suffix == "npy" and (field in FIELDS or _INFO.fullmatch(field) is not None)

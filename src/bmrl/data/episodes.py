@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bmrl.data.batch import ACTION_TOLERANCE
+from bmrl.data.checks import ACTION_TOLERANCE
 from bmrl.data.import_report import Problem
 from bmrl.data.mapping import Mapping
 from bmrl.data.reward import RewardFunction

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from bmrl.data.batch import Batch, batch_names, check_numbers, differences, read_batch, traits
-from bmrl.errors import BmrlError
+from bmrl.data.batch import Batch, batch_names, check_numbers, differences, examine_batch, traits
+from bmrl.data.checks import Problems
 from bmrl.runs.progress import Progress
 from bmrl.runs.storage import locate
 
@@ -70,7 +70,8 @@ class Report:
 def validate(directory: Path) -> Report:
     """Reads all batches of a directory, or of the run directory that holds them in batches/.
 
-    A problem of one MDP, the first in it, hides none of the others. Memory: 8 bytes a transition of one MDP,
+    No problem hides another: of every field of every MDP its shape is told, and the first row of each kind of value
+    that training would refuse. Memory: 8 bytes a transition of one MDP,
     for the hashes that find duplicates.
 
     Raises ``BmrlError`` where there is no batch.
@@ -79,22 +80,21 @@ def validate(directory: Path) -> Report:
     root = locate(inner if inner.is_dir() else directory)
     names = batch_names(root)
     mdps: dict[str, Summary | None] = {}
-    problems = []
-    try:
+    problems = Problems()
+    with problems.noted():
         check_numbers(root, names)
-    except BmrlError as error:
-        problems.append(str(error))
     with Progress("validate", len(names)) as progress:
         for done, name in enumerate(names, start=1):
-            try:
-                mdps[name] = summarise(read_batch(root / name))
-            except BmrlError as error:
-                mdps[name] = None
-                problems.append(str(error))
+            batch, found = examine_batch(root / name)
+            mdps[name] = summarise(batch) if batch else None
+            problems += found
             progress.update(done)
     sound = {name: summary for name, summary in mdps.items() if summary}
-    problems += differences(root, {name: summary.traits for name, summary in sound.items()}) if sound else []
-    return Report(root, mdps, problems, _notes(root, sound) if sound else [])
+    told = [str(problem) for problem in problems]
+    if not sound:
+        return Report(root, mdps, told, [])
+    told += differences(root, {name: summary.traits for name, summary in sound.items()})
+    return Report(root, mdps, told, _notes(root, sound))
 
 
 def summarise(batch: Batch) -> Summary:

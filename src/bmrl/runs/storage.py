@@ -89,6 +89,18 @@ def verify_directory(path: Path, hashes: bool = True) -> dict[str, Any]:
     named, of another size or of another hash.
     """
     directory = locate(path)
+    manifest = read_manifest(directory)
+    check_listed(directory, manifest)
+    for name, entry in manifest["files"].items():
+        verify_file(directory / name, entry, hashes)
+    return manifest
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of a committed directory, whose files nobody has looked at.
+
+    Raises ``CorruptError`` where it is missing, unreadable or altered, or lists what is no name of a file.
+    """
     manifest = read_json(directory / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("manifest_sha256") != _digest(manifest):
         raise CorruptError(f"{directory / MANIFEST} was altered: it does not match its own hash; {_REMEDY}")
@@ -98,12 +110,24 @@ def verify_directory(path: Path, hashes: bool = True) -> dict[str, Any]:
     for name in files:
         if _SAFE_NAME.fullmatch(name) is None or name == MANIFEST:
             raise CorruptError(f"{directory / MANIFEST} lists the unsafe file name {name!r}; {_REMEDY}")
-    for name in sorted(os.listdir(directory)):
-        if name not in files and name != MANIFEST:
-            raise CorruptError(f"{directory} holds {name!r}, which {MANIFEST} does not list; remove it")
-    for name, entry in files.items():
-        _verify_file(directory / name, entry, hashes)
     return manifest
+
+
+def check_listed(directory: Path, manifest: dict[str, Any]) -> None:
+    """Raises ``CorruptError`` where a directory holds what its manifest does not list."""
+    for name in sorted(os.listdir(directory)):
+        if name not in manifest["files"] and name != MANIFEST:
+            raise CorruptError(f"{directory} holds {name!r}, which {MANIFEST} does not list; remove it")
+
+
+def verify_file(path: Path, entry: dict[str, Any], hashes: bool = True) -> None:
+    """Raises ``CorruptError`` unless a file has the size, and the SHA-256 if ``hashes``, of its manifest's entry."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != entry.get("bytes"):
+            raise CorruptError(f"{path} has {size} bytes, its manifest says {entry.get('bytes')!r}; {_REMEDY}")
+        if hashes and hashlib.file_digest(file, "sha256").hexdigest() != entry.get("sha256"):
+            raise CorruptError(f"{path} was altered: its SHA-256 is not its manifest's; {_REMEDY}")
 
 
 def is_committed(path: Path) -> bool:
@@ -337,15 +361,6 @@ class ScratchArray:
 
 Scratch: TypeAlias = Callable[[tuple[int, ...], DTypeLike], ScratchArray]
 """Makes scratch arrays of a shape and dtype, where its maker wants them and for as long."""
-
-
-def _verify_file(path: Path, entry: dict[str, Any], hashes: bool) -> None:
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size != entry.get("bytes"):
-            raise CorruptError(f"{path} has {size} bytes, its manifest says {entry.get('bytes')!r}; {_REMEDY}")
-        if hashes and hashlib.file_digest(file, "sha256").hexdigest() != entry.get("sha256"):
-            raise CorruptError(f"{path} was altered: its SHA-256 is not its manifest's; {_REMEDY}")
 
 
 def _seal(directory: Path, manifest: dict[str, Any]) -> dict[str, Any]:
