@@ -174,6 +174,9 @@ BAD_ARRAYS = [
     (at("observations", 4, np.nan, 1), "observations has nan at row 4, column 1; a finite float32 is needed"),
     (at("rewards", 3, -np.inf), "rewards has -inf at row 3; a finite"),
     (at("rewards", 3, 1e39), "rewards has 1e+39 at row 3; a finite float32 is needed"),
+    (at("observations", 4, 3e38, 1), "observations has 3e+38 at row 4, column 1; a size of at most 1.1e+12 is needed"),
+    (at("rewards", 3, -1.2e12), "rewards has -1200000000000.0 at row 3; a size of at most 1.1e+12 is needed"),
+    (at("actions", 2, 3e38, 0), "actions has 3e+38 at row 2, column 0; actions must be scaled to [-1, 1]"),
     (at("actions", 2, 1.00001, 0), "actions has 1.00001 at row 2, column 0; actions must be scaled to [-1, 1]"),
     (at("actions", 2, np.nan, 0), "actions has nan at row 2, column 0; a finite"),
     (at("terminations", 1, 2), "terminations has 2.0 at row 1; 0 (no) or 1 (yes) is needed"),
@@ -219,6 +222,13 @@ def test_bad_arrays_are_not_written(path, changed, says):
 def test_actions_may_be_off_by_rounding(tmp_path):
     write(tmp_path / "mdp-000", **at("actions", 0, np.nextafter(np.float32(1), np.float32(2)), 0))
     assert read_batch(tmp_path / "mdp-000").actions[0, 0] > 1
+
+
+def test_the_largest_values_are_taken(tmp_path):
+    """What else was logged is not trained on: its size does not matter."""
+    changed = {**at("rewards", 0, 2.0**40), **at("observations", 0, -(2.0**40), 0), "infos": {"v": np.full(5, 3e38)}}
+    write(tmp_path / "mdp-000", **changed)
+    assert read_batch(tmp_path / "mdp-000").rewards[0] == 2.0**40
 
 
 def test_the_row_is_right_beyond_the_first_chunk(monkeypatch, tmp_path):

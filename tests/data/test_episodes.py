@@ -175,9 +175,10 @@ def test_a_missing_value_is_refused_with_line_and_column_or_cuts(tmp_path):
     assert imported.mdps["log"]["missing"] == 3
 
 
-def test_an_infinite_value_is_refused(tmp_path):
-    csv(tmp_path, "s,a,r\n1,.5,1\n2,.5,1e39\n3,.5,3\n")
-    assert problems(tmp_path, PLAIN) == {"value infinite": (f"{tmp_path / 'log.csv'}, line 3, rewards", 1)}
+@pytest.mark.parametrize(("row", "column"), [("2,.5,1e39", "rewards"), ("2e12,.5,1", "observations ('s')")])
+def test_a_value_that_is_infinite_or_too_large_is_refused(tmp_path, row, column):
+    csv(tmp_path, f"s,a,r\n1,.5,1\n1e12,.5,1e12\n{row}\n3,.5,3\n")
+    assert problems(tmp_path, PLAIN)["value too large"][0] == f"{tmp_path / 'log.csv'}, line 4, {column}"
 
 
 def test_actions_are_scaled_and_their_unit_is_kept(tmp_path):

@@ -43,6 +43,10 @@ def first_column(s, a, n):
         ("def paid(s, a, n):\n    return s[:, 7]", r"paid: IndexError: .* \(MDP m\)"),
         ("def paid(s):\n    return s", r"paid: TypeError: "),
         ("def paid(s, a, n):\n    return s[:, 0] / 0 * 0", r"returned nan in MDP m for the observation \[0.0, 1.0\]"),
+        (
+            "def paid(s, a, n):\n    return s[:, 1] * 1e12",
+            r"returned 3000000000000.0 .*; a size of at most",
+        ),
         ("paid = 3", r"is no function but int"),
         ("pay = 3", r"cannot be loaded: AttributeError"),
         ("1 / 0", r"cannot be loaded: ZeroDivisionError: division by zero"),

@@ -168,7 +168,7 @@ def read_batch(path: str | os.PathLike[str], verify: bool = True) -> Batch:
     ``verify=False`` leaves out one check: the files' SHA-256.
 
     Raises ``CorruptError`` where a file does not match the manifest, and ``BmrlError``, naming the MDP, field
-    and row, where an array is missing or has a wrong dtype or shape, a value is NaN or infinite, an action
+    and row, where an array is missing or has a wrong dtype or shape, a value is NaN or too large, an action
     lies outside [-1, 1], the counts do not match, the last transition ends no episode, or there is none.
     """
     batch, problems = examine_batch(path, verify)

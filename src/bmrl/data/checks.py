@@ -13,6 +13,10 @@ from bmrl.errors import BmrlError
 FIELDS = ("observations", "actions", "rewards", "terminations", "truncations")
 FLAGS = ("terminations", "truncations")
 ACTION_TOLERANCE = 1e-6  # rounding of float32 policies; anything further outside [-1, 1] is a mistake
+# Of observations and rewards. Training adds values up, to returns and over minibatches, and squares them in float32: a
+# sum of 2^24 of the largest has a square that is just not infinite. What is larger is in the wrong unit, or a sign
+# for "missing".
+LARGEST = 2.0**40
 BLOCK_BYTES = 1 << 24  # arrays are checked and converted this much at a time: they may exceed the memory
 
 Array: TypeAlias = NDArray[Any]
@@ -106,6 +110,8 @@ def _faults(field: str, block: Array) -> Iterator[tuple[str, NDArray[np.bool_]]]
         values = numbers.astype(np.float32, copy=False)
     finite = np.isfinite(values)
     yield "a finite float32 is needed", ~finite
+    if field in ("observations", "rewards"):
+        yield f"a size of at most {LARGEST:.1e} is needed", finite & (np.abs(values) > LARGEST)
     if field == "actions":
         yield "actions must be scaled to [-1, 1]", finite & (np.abs(values) > 1 + ACTION_TOLERANCE)
 

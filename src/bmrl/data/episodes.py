@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bmrl.data.checks import ACTION_TOLERANCE
+from bmrl.data.checks import ACTION_TOLERANCE, LARGEST
 from bmrl.data.import_report import Problem
 from bmrl.data.mapping import Mapping
 from bmrl.data.reward import RewardFunction
@@ -27,6 +27,7 @@ STEP_TOLERANCE = 0.1  # a step may be so much longer or shorter, relative to the
 BLOCK_BYTES = 1 << 23  # of rows looked at together
 FLAGS = ("terminations", "truncations")
 STORED = ("actions", "rewards", *FLAGS)  # of each transition, and its infos
+_LARGEST = dict.fromkeys(("observations", "next observation", "rewards"), LARGEST)
 
 Array = NDArray[Any]
 
@@ -233,7 +234,7 @@ class Assembler:
         missing = lone.copy()
         self._miss("action missing", block, lone)
         for name, array in values.items():
-            bad = ~np.isfinite(array).reshape(len(array), -1)
+            bad = ~(np.abs(array) <= _LARGEST.get(name, np.finfo(np.float32).max)).reshape(len(array), -1)
             found = bad.any(axis=1) & taken
             if (rows := np.flatnonzero(found & self._own)).size:
                 row = int(rows[0])
@@ -242,7 +243,7 @@ class Assembler:
                 names = {"observations": self._labels.observations, "actions": self._labels.actions}
                 names["next observation"] = self._labels.observations
                 label = f"{name} ({names[name][column]!r})" if name in names else name
-                self._miss("value missing" if np.isnan(value) else "value infinite", block, found, f", {label}")
+                self._miss("value missing" if np.isnan(value) else "value too large", block, found, f", {label}")
             missing |= found
         for name, flag in flags.items():
             found = (flag < 0) & taken

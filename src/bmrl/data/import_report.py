@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rich import box
 from rich.table import Table
 
+from bmrl.data.checks import LARGEST
 from bmrl.data.mapping import Mapping
 
 COUNTS = {
@@ -49,9 +50,10 @@ SAYS = {
     ),
     "action missing": ("missing", 'the action is missing, amid an episode: missing = "cut" ends episodes at such rows'),
     "value missing": ("missing", 'a value is missing: missing = "cut" ends episodes at such rows'),
-    "value infinite": (
+    "value too large": (
         "missing",
-        'a value is infinite, or too large for a float32: missing = "cut" ends episodes at such rows',
+        f"a value is infinite, or of a size above {LARGEST:.1e}: give it in another unit, or "
+        'missing = "cut" ends episodes at such rows',
     ),
     "outside": (
         "low",

@@ -70,7 +70,7 @@ class Mapping:
         gaps: where rows are not ``step`` apart: "cut" the episode, or "keep" it going.
         unordered: "sort" rows by episode and time.
         duplicates: of rows of one episode and time keep the "first" or the "last".
-        missing: where a value is missing or infinite, "cut" the episode.
+        missing: where a value is missing, infinite or above 1.1e12, "cut" the episode.
         timezone: of dates and times that name none, e.g. "Europe/Vienna".
         time_format: of dates and times that are not ISO 8601, e.g. "%d.%m.%Y %H:%M".
         separator: of a CSV file's cells.

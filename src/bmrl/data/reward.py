@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from bmrl.data.checks import LARGEST
 from bmrl.data.mapping import one_line
 from bmrl.errors import BmrlError
 from bmrl.user_file import run_file
@@ -46,11 +47,12 @@ def load_reward(spec: str) -> RewardFunction:
                 f"{list(next_observations.shape)}; [{n}] numbers are needed, one for each transition"
             )
         with np.errstate(over="ignore"):
-            finite = np.isfinite(found.astype(np.float32))
-        if (odd := np.flatnonzero(~finite)).size:
+            fits = np.abs(found.astype(np.float32)) <= LARGEST  # false for NaN too
+        if (odd := np.flatnonzero(~fits)).size:
             raise BmrlError(
                 f"--reward {spec} returned {found[odd[0]]} in MDP {mdp} for the observation "
-                f"{observations[odd[0]].tolist()[:10]} and the action {actions[odd[0]].tolist()[:10]}"
+                f"{observations[odd[0]].tolist()[:10]} and the action {actions[odd[0]].tolist()[:10]}; a "
+                f"size of at most {LARGEST:.1e} is needed"
             )
         return found.astype(np.float64)
 
