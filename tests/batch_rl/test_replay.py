@@ -86,7 +86,7 @@ def test_pooled_batches_are_their_concatenation(batches, replay):
 
 
 def test_a_log_is_gone_through_in_pieces(replay, monkeypatch):
-    monkeypatch.setattr(replay_module, "ROWS", 3)
+    monkeypatch.setattr(replay_module, "BLOCK_BYTES", 3 * 28 + 1)  # a transition has 7 numbers
     for log in (*replay.logs, *pool(replay).logs):
         pieces = list(gone_through(log))
         assert max(len(piece.rewards) for piece in pieces) <= 3
@@ -107,9 +107,9 @@ def test_the_sizes_are_read_off_the_data(replay):
     assert spec_of(replay) == spec_of(pool(replay)) == Spec(2, 1)
 
 
-@pytest.mark.parametrize("rows", [3, 1 << 16])
-def test_statistics_are_of_all_observations(batches, replay, rows, monkeypatch):
-    monkeypatch.setattr(replay_module, "ROWS", rows)
+@pytest.mark.parametrize("size", [1, 84, 1 << 24])
+def test_statistics_are_of_all_observations(batches, replay, size, monkeypatch):
+    monkeypatch.setattr(replay_module, "BLOCK_BYTES", size)
     for batch, log in zip(batches, replay.logs, strict=True):
         normaliser, observations = observation_normaliser(log), batch.observations.astype(np.float64)
         np.testing.assert_allclose(normaliser.mean, observations.mean(0), rtol=1e-6)

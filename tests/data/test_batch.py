@@ -314,6 +314,31 @@ def test_bad_batches_are_not_read(path, change, files, says):
     assert "\n" not in str(caught.value)
 
 
+def test_a_row_too_wide_is_refused_before_a_row_is_read(path, monkeypatch):
+    """Its 64 GiB are a hole; only the header and the manifest are true. Nothing is hashed."""
+    width = 1 << 31
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (7, width)})
+    rewrite(path, set_entry("observations.npy", shape=[7, width]), observations=header.getvalue())
+    size = len(header.getvalue()) + 28 * width
+    os.truncate(path / "observations.npy", size)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"]["observations.npy"]["bytes"] = size
+    manifest["manifest_sha256"] = storage._digest(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(storage.hashlib, "file_digest", None)
+    with pytest.raises(BmrlError, match=r"2147483659 numbers \(2147483648 of them observations\), at most 65536"):
+        read_batch(path)
+
+
+def test_as_wide_as_may_be(tmp_path):
+    wide = {"observations": np.zeros((7, (1 << 16) - 4)), "infos": None}
+    write(tmp_path / "mdp-000", **wide)
+    assert read_batch(tmp_path / "mdp-000").observation_dim == 65532
+    with pytest.raises(BmrlError, match="65537 numbers"):
+        write(tmp_path / "mdp-001", **wide | {"infos": {"v": np.zeros(5)}})
+
+
 def test_no_pickle_is_opened(path, tmp_path):
     class Payload:
         def __reduce__(self):

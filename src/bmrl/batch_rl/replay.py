@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from bmrl.data import Batch
 from bmrl.types import Transition
 
-ROWS = 1 << 16  # read at once where all of a batch is gone through
+BLOCK_BYTES = 1 << 24  # of transitions that are read at once where all of a batch is gone through
 
 
 class Log(Protocol):
@@ -77,8 +77,9 @@ class Episodes(NamedTuple):
 
     def visited(self) -> Iterator[Float[np.ndarray, "rows observation"]]:
         """See `Log`."""
-        for start in range(0, len(self.observations), ROWS):
-            yield self.observations[start : start + ROWS]
+        rows = block_rows(self)
+        for start in range(0, len(self.observations), rows):
+            yield self.observations[start : start + rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +135,17 @@ def stack(batches: Sequence[Batch]) -> Replay:
     )
 
 
+def block_rows(log: Log) -> int:
+    """How many transitions of a log fit into `BLOCK_BYTES`, one at least."""
+    observation, action = log.dims
+    return max(1, BLOCK_BYTES // (4 * (2 * observation + action + 2)))
+
+
 def gone_through(log: Log) -> Iterator[Transition]:
     """All transitions of a log in their order, some at a time."""
-    for start in range(0, log.size, ROWS):
-        yield log.take(np.arange(start, min(start + ROWS, log.size)))
+    rows = block_rows(log)
+    for start in range(0, log.size, rows):
+        yield log.take(np.arange(start, min(start + rows, log.size)))
 
 
 def select(log: Log, choose: Callable[[int], np.ndarray]) -> Episodes:

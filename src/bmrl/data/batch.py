@@ -24,7 +24,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bmrl.data.checks import FIELDS, Array, Problems, check_arrays, dtype_of
+from bmrl.data.checks import FIELDS, Array, Problems, check_arrays, check_width, dtype_of
 from bmrl.data.npy import open_npy, write_npy
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.runs.storage import (
@@ -139,6 +139,7 @@ def write_batch(
     }
     arrays = {field: _numbers(path, field, values) for field, values in given.items()}
     problems = Problems()
+    check_width(path, arrays)
     ends = check_arrays(path, arrays, problems)
     problems.refuse()
 
@@ -189,16 +190,23 @@ def examine_batch(path: str | os.PathLike[str], verify: bool = True) -> tuple[Ba
     with problems.noted():
         check_listed(directory, manifest)
     _check_manifest(directory, manifest, problems)
-    arrays = {}
+    opened = {}
     for file, entry in manifest["files"].items():
         with problems.noted():
             if not _is_array(file):
                 raise CorruptError(f"{directory / file} is no array of a batch; remove the batch and make it again")
-            verify_file(directory / file, entry, hashes=verify)
-            arrays[file.removesuffix(".npy")] = open_npy(directory / file, entry)
+            verify_file(directory / file, entry, hashes=False)
+            opened[file.removesuffix(".npy")] = open_npy(directory / file, entry)
     for field in FIELDS:
         if f"{field}.npy" not in manifest["files"]:
             problems.append(BmrlError(f"{path}: {field}.npy is missing; make the batch again with it"))
+    arrays = {}
+    with problems.noted():
+        check_width(path, opened)  # before anything of them is read
+        for field, array in opened.items():
+            with problems.noted():
+                verify_file(directory / f"{field}.npy", manifest["files"][f"{field}.npy"], hashes=verify)
+                arrays[field] = array
     ends = check_arrays(path, arrays, problems)
     if problems:
         return None, problems

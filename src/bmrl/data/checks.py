@@ -1,5 +1,6 @@
 """What arrays must be to make the batch of one MDP: checked when it is written, when it is read, and for the report."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ ACTION_TOLERANCE = 1e-6  # rounding of float32 policies; anything further outsid
 # sum of 2^24 of the largest has a square that is just not infinite. What is larger is in the wrong unit, or a sign
 # for "missing".
 LARGEST = 2.0**40
+MAX_WIDTH = 1 << 16  # numbers in one row of all fields together; what takes some rows at a time counts on it
 BLOCK_BYTES = 1 << 24  # arrays are checked and converted this much at a time: they may exceed the memory
 
 Array: TypeAlias = NDArray[Any]
@@ -47,10 +49,21 @@ def dtype_of(field: str) -> np.dtype[Any]:
 
 
 def blocks(array: Array) -> Iterator[tuple[int, Array]]:
-    """(first row, rows) of the pieces of an array, none larger than ``BLOCK_BYTES`` unless a row is."""
+    """(first row, rows) of the pieces of an array, none larger than ``BLOCK_BYTES``, within which a row lies."""
     rows = max(1, BLOCK_BYTES // (array.nbytes // len(array)))
     for start in range(0, len(array), rows):
         yield start, array[start : start + rows]
+
+
+def check_width(where: Path, arrays: Mapping[str, Array]) -> None:
+    """Raises ``BmrlError`` where a row is too wide to be looked at; only the shapes are, here."""
+    widths = {field: math.prod(array.shape[1:]) for field, array in arrays.items()}
+    if sum(widths.values()) > MAX_WIDTH:
+        field = max(widths, key=widths.__getitem__)
+        raise BmrlError(
+            f"{where}: a transition has {sum(widths.values())} numbers ({widths[field]} of them {field}), at most "
+            f"{MAX_WIDTH} are taken"
+        )
 
 
 def check_arrays(where: Path, arrays: Mapping[str, Array], problems: Problems) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bmrl.data.checks import MAX_WIDTH
 from bmrl.data.clock import Clock
 from bmrl.data.episodes import FLAGS, Array, Labels, row_type, scaling
 from bmrl.data.mapping import NONE, Mapping, Pick
@@ -16,7 +17,6 @@ from bmrl.errors import BmrlError
 from bmrl.runs.storage import Scratch, ScratchArray
 
 MAX_MDPS = 400  # a file waits open for each; a column that names more is hardly that of the MDPs
-MAX_COLUMNS = 100_000  # of an observation
 
 
 @dataclass
@@ -127,10 +127,8 @@ class Intake:
     def _begin(self, chunk: Chunk, vectors: dict[str, Array], infos: dict[str, tuple[int, ...]]) -> None:
         """What the first rows tell of all: how wide they are, and what their columns are called."""
         names = {key: _labels(chunk, self._vectors[key]) for key in ("observations", "actions")}
-        if len(names["observations"]) > MAX_COLUMNS:
-            raise self.mapping.error(
-                "observations", f"{len(names['observations'])} columns are more than {MAX_COLUMNS}"
-            )
+        if (width := sum(map(len, names.values()))) >= MAX_WIDTH:
+            raise self.mapping.error("observations", f"{width} numbers a transition are more than {MAX_WIDTH}")
         scaling(self.mapping, len(names["actions"]))
         widths = (len(names["observations"]), len(names["actions"]))
         self._type = row_type(*widths, "next_observations" in vectors, infos)

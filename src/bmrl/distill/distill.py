@@ -1,7 +1,7 @@
 """Phase 2 (Algorithm 1): joint, end-to-end distillation of K learners into one identity-conditioned student."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from bmrl import parallel
 from bmrl.batch_rl.base import Algorithm, Targets, polyak, unless_diverged
 from bmrl.batch_rl.bcq import clipped_latents, critic_target
-from bmrl.batch_rl.replay import ROWS, Log, Replay, gone_through
+from bmrl.batch_rl.replay import BLOCK_BYTES, Log, Replay, gone_through
 from bmrl.batch_rl.teach import spec_of
 from bmrl.distill.contexts import ContextConfig, ContextDraw, draw_contexts, read_contexts
 from bmrl.distill.reward_model import RewardModel, RewardModelConfig, fit_reward_model
@@ -145,8 +145,8 @@ def train_statistics(replay: Replay, targets: Targets) -> Statistics:
     own = targets.values if targets.values.ndim == 2 else [x[k] for k, x in enumerate(targets.values)]
 
     def values(k: int) -> Iterator[np.ndarray]:
-        n = replay.size[k]
-        return (own[k][start : min(start + ROWS, n), None] for start in range(0, n, ROWS))
+        n, rows = replay.size[k], BLOCK_BYTES // 4
+        return (own[k][start : min(start + rows, n), None] for start in range(0, n, rows))
 
     return Statistics(
         *data_statistics(replay), normaliser_of(*(functools.partial(values, k) for k in range(len(replay))))
@@ -156,13 +156,17 @@ def train_statistics(replay: Replay, targets: Targets) -> Statistics:
 def data_statistics(replay: Replay) -> tuple[Normaliser, Normaliser, Normaliser]:
     """Those that need no learner: of observations, of f's inputs [s, a, r, s' - s], and of rewards."""
 
-    def of(read: Callable[[Transition], Any]) -> Normaliser:
-        def rows(log: Log) -> Iterator[np.ndarray]:
-            return (np.asarray(read(transitions)) for transitions in gone_through(log))
+    def rows(log: Log) -> Iterator[np.ndarray]:
+        return (np.asarray(context_inputs(transitions)) for transitions in gone_through(log))
 
-        return normaliser_of(*(functools.partial(rows, log) for log in replay.logs))
+    inputs = normaliser_of(*(functools.partial(rows, log) for log in replay.logs))
+    observation, action = spec_of(replay)
+    reward = observation + action
 
-    return of(lambda t: t.observations), of(context_inputs), of(lambda t: t.rewards[:, None])
+    def part(start: int, stop: int) -> Normaliser:
+        return Normaliser(inputs.mean[start:stop], inputs.scale[start:stop])
+
+    return part(0, observation), inputs, part(reward, reward + 1)
 
 
 # ---------------------------------------------------------------------- losses (section 4.1, Algorithm 1 line 12)
