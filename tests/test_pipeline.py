@@ -1,6 +1,7 @@
 """What the readers of a run directory refuse. That they read what is sound, the tests of the commands show."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +9,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bmrl import pipeline
+from bmrl.data import write_batch
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.experiments import get_experiment
-from bmrl.pipeline import load_learners, load_student
+from bmrl.families import get_family
+from bmrl.minari_export import export_minari
+from bmrl.pipeline import collect_stage, load_learners, load_student, open_run, start_run, working_on
 from bmrl.report import KEY, read_results
+from bmrl.workflow import load_agent
 from torture import kinds
 from torture.mutations import reseal
 
@@ -103,6 +108,50 @@ def test_weights_that_are_not_finite(examples, what, odd):
         for file, content in whole.items():
             (path / file).write_bytes(content)
     assert repr(name) in str(caught.value) or name in str(caught.value)
+
+
+def test_fewer_batches_than_train_mdps_are_told(tmp_path, caplog):
+    run = start_run(tmp_path, get_experiment("point-goal", "smoke", 0))
+    mdps = get_family("point-goal").train_mdps()
+    for number, mdp in enumerate(mdps):
+        write_batch(
+            tmp_path / "batches" / f"mdp-{number:03d}",
+            observations=np.zeros((3, 2)),
+            actions=np.zeros((2, 2)),
+            rewards=np.zeros(2),
+            terminations=[0, 1],
+            truncations=[0, 0],
+            mdp=mdp,
+            provenance={"by": "hand"},
+        )
+    collect_stage(run)
+    assert caplog.records == []
+    shutil.rmtree(tmp_path / "batches" / f"mdp-{len(mdps) - 1:03d}")
+    collect_stage(run)
+    (told,) = caplog.messages
+    says = f"batches of {len(mdps) - 1} MDPs, point-goal has {len(mdps)} train MDPs: training is on those alone"
+    assert told.endswith(says)
+
+
+@pytest.mark.parametrize("name", ["batches", "teachers/default", "students", "checkpoints", "figures/x.png"])
+def test_a_link_in_a_run_is_refused_and_one_to_a_run_is_not(tmp_path, name):
+    link = tmp_path / "link"
+    start_run(tmp_path / "run", get_experiment("point-goal", "smoke", 0))
+    link.symlink_to(tmp_path / "run")
+    open_run(link)
+    with working_on(link):
+        pass
+    (tmp_path / "elsewhere").mkdir()
+    (link / name).parent.mkdir(exist_ok=True)
+    (link / name).symlink_to(tmp_path / "elsewhere")
+    for enter in (
+        open_run,
+        lambda place: working_on(place).__enter__(),
+        load_agent,
+        lambda x: export_minari(x, "me/toy"),
+    ):
+        with pytest.raises(CorruptError, match=f"link/{name} is a symbolic link"):
+            enter(link)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "reproduce": BASELINES
     | {"families", "controllers", "statistics", "tabular", "collect", "experiments", "config", "evaluate", "figures"}
     | {"pipeline", "report", "sources"},
-    "workflow": {"parallel", "evaluate", "experiments", "pipeline", "report"},
+    "workflow": {"runs", "parallel", "evaluate", "experiments", "pipeline", "report"},
     "cli": {"errors", "runs", "data", "minari_export", "parallel", "experiments", "pipeline", "report", "workflow"}
     | {"policy", "reproduce"},
     "registration": set(),

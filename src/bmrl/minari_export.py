@@ -22,7 +22,7 @@ from bmrl.data import Batch, read_batches
 from bmrl.data.sources import needing_extra
 from bmrl.errors import BmrlError
 from bmrl.families import FAMILIES, Family
-from bmrl.runs.storage import read_json, write_json
+from bmrl.runs.storage import read_json, refuse_links, write_json
 
 if TYPE_CHECKING:
     from minari.data_collector import EpisodeBuffer
@@ -56,6 +56,7 @@ def export_minari(directory: Path, name: str, split: str = "train") -> list[str]
         raise BmrlError(f"--minari {name!r}: NAMESPACE/FAMILY is needed, of letters, digits, '_', '-'")
     if split not in SPLITS:
         raise BmrlError(f"--split {split!r}: {' or '.join(SPLITS)} is needed")
+    refuse_links(directory)
     inner = directory / "batches"
     batches = read_batches(inner if inner.is_dir() else directory)
     root = get_dataset_path(name)

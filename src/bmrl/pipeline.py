@@ -54,6 +54,7 @@ from bmrl.runs.storage import (
     leftover_of,
     open_log,
     read_json,
+    refuse_links,
     require_format,
     verify_directory,
     write_json,
@@ -163,6 +164,7 @@ def check_config(path: Path, found: Any, config: Any) -> None:
 
 def open_run(directory: Path) -> Run:
     """The run in a directory. Raises BmrlError if there is none, or its configuration is damaged."""
+    refuse_links(directory)
     path = directory / "config.json"
     if not path.is_file():
         raise BmrlError(f"{directory} holds no run (no config.json): make one with 'bmrl run' or 'bmrl collect'")
@@ -172,6 +174,7 @@ def open_run(directory: Path) -> Run:
 @contextmanager
 def working_on(directory: Path) -> Iterator[None]:
     """Hold the run directory for this process, rid of what killed writers left, and write its log to log.txt."""
+    refuse_links(directory)
     with lock_directory(directory):
         for stage in ("", "teachers", "pooled", "students", "figures"):
             clean_leftovers(directory / stage)
@@ -207,6 +210,9 @@ def collect_stage(run: Run) -> None:
     made_here = provenance(logs or experiment.collect, seed)
     if any(batch.manifest["provenance"] != made_here for batch in present):
         log.info("collect: taking the %d batches that are there", len(present))
+        if len(present) < len(mdps):
+            few = "%s has batches of %d MDPs, %s has %d train MDPs: training is on those alone"
+            log.warning(few, batches, len(present), family.name, len(mdps))
     elif len(present) < len(mdps):
         with working_stage(run, "collect", True, {}) as checkpoints:
             if logs:

@@ -7,6 +7,7 @@ from pathlib import Path
 from bmrl import parallel, pipeline, report
 from bmrl.evaluate.agents import StudentAgent
 from bmrl.experiments import Experiment
+from bmrl.runs.storage import refuse_links
 
 
 def run(
@@ -65,5 +66,6 @@ def load_agent(directory: str | os.PathLike[str], variant: str = "default") -> S
 
     Raises BmrlError where there is none, or where it is damaged.
     """
+    refuse_links(Path(directory))
     student, config = pipeline.load_student(Path(directory) / "students" / variant)
     return StudentAgent(student, config.context)

@@ -392,6 +392,12 @@ def test_numbers_are_not_left_out(path, tmp_path):
         read_batches(tmp_path)
 
 
+def test_what_is_named_like_a_batch_and_is_none_is_not_passed_over(path, tmp_path):
+    (tmp_path / "mdp-001.zip").touch()
+    with pytest.raises(BmrlError, match=r"mdp-001\.zip is named like a batch, which is a directory; unpack it"):
+        read_batches(tmp_path)
+
+
 def test_no_batches(tmp_path):
     with pytest.raises(BmrlError, match="holds no batches: directories named mdp-000"):
         read_batches(tmp_path)

@@ -154,6 +154,24 @@ def test_all_damaged(tmp_path):
     assert report.mdps == {"mdp-000": None} and len(report.problems) == 1
 
 
+def test_what_is_named_like_a_batch_and_is_none_is_told(tmp_path):
+    write(tmp_path / "mdp-000")
+    (tmp_path / "mdp-002").touch()
+    (problem,) = validate(tmp_path).problems
+    assert "mdp-002 is named like a batch" in problem
+
+
+def test_batches_that_are_a_link_in_a_run_are_refused(tmp_path):
+    """Though the directory that a person names may be one."""
+    write(tmp_path / "batches" / "mdp-000")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "mine").symlink_to(tmp_path / "batches")
+    assert validate(tmp_path / "mine").problems == []
+    (tmp_path / "run" / "batches").symlink_to(tmp_path / "batches")
+    with pytest.raises(BmrlError, match="run/batches is a symbolic link"):
+        validate(tmp_path / "run")
+
+
 def test_no_batches(tmp_path):
     for path, says in [(tmp_path, "holds no batches"), (tmp_path / "none", "no such directory")]:
         with pytest.raises(BmrlError, match=says):

@@ -293,9 +293,16 @@ def test_committed_names(tmp_path, committed):
     (tmp_path / "readme").touch()
     assert storage.committed_names(tmp_path) == ["it"]
     assert storage.committed_names(tmp_path / "nothing") == []
-    (tmp_path / "link").symlink_to(committed)
-    with pytest.raises(CorruptError, match="link is a symbolic link"):
-        storage.committed_names(tmp_path)
+
+
+def test_links_are_refused_wherever_they_are(tmp_path, committed):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    storage.refuse_links(tmp_path)
+    for name in ("link", "deep/er/link"):
+        (tmp_path / name).symlink_to(committed)
+        with pytest.raises(CorruptError, match=f"{name} is a symbolic link; replace it by what it points to"):
+            storage.refuse_links(tmp_path)
+        (tmp_path / name).unlink()
 
 
 def test_remove(tmp_path, committed):

@@ -34,6 +34,7 @@ from bmrl.runs.storage import (
     committed_names,
     locate,
     read_manifest,
+    refuse_links,
     require_format,
     verify_file,
 )
@@ -236,8 +237,9 @@ def read_batches(directory: str | os.PathLike[str]) -> list[Batch]:
     and, naming two MDPs, where they differ in family or in dimensions.
     """
     root = locate(Path(directory))
+    refuse_links(root)
     names = batch_names(root)
-    check_numbers(root, names)
+    check_names(root, names)
     batches = [read_batch(root / name) for name in names]
     if found := differences(root, {batch.name: traits(batch) for batch in batches}):
         raise BmrlError(found[0])
@@ -252,8 +254,11 @@ def batch_names(root: Path) -> list[str]:
     return sorted(names, key=lambda name: (len(name), name))
 
 
-def check_numbers(root: Path, names: Sequence[str]) -> None:
-    """Raises ``BmrlError``, naming the first that is missing, unless the names are mdp-000, mdp-001, ..."""
+def check_names(root: Path, names: Sequence[str]) -> None:
+    """Raises ``BmrlError`` unless the names are mdp-000, mdp-001, ..., and nothing else is named like them."""
+    for entry in sorted(root.glob("mdp-*")):
+        if not entry.is_dir():
+            raise BmrlError(f"{entry} is named like a batch, which is a directory; unpack it, or give it another name")
     if missing := [name for name in map("mdp-{:03d}".format, range(len(names))) if name not in names]:
         raise BmrlError(f"{root} holds {max(names)} but not {missing[0]}; number the MDPs from mdp-000 on")
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from bmrl.data.batch import Batch, batch_names, check_numbers, differences, examine_batch, traits
+from bmrl.data.batch import Batch, batch_names, check_names, differences, examine_batch, traits
 from bmrl.data.checks import Problems
 from bmrl.runs.progress import Progress
-from bmrl.runs.storage import locate
+from bmrl.runs.storage import locate, refuse_links
 
 IMBALANCE = 10  # so many times as large as the median MDP is worth a note
 MOST_COLUMNS = 5  # constant columns that are told one by one
@@ -74,15 +74,16 @@ def validate(directory: Path) -> Report:
     that training would refuse. Memory: 8 bytes a transition of one MDP,
     for the hashes that find duplicates.
 
-    Raises ``BmrlError`` where there is no batch.
+    Raises ``BmrlError`` where there is no batch, or a symbolic link.
     """
+    refuse_links(directory)
     inner = directory / "batches"
     root = locate(inner if inner.is_dir() else directory)
     names = batch_names(root)
     mdps: dict[str, Summary | None] = {}
     problems = Problems()
     with problems.noted():
-        check_numbers(root, names)
+        check_names(root, names)
     with Progress("validate", len(names)) as progress:
         for done, name in enumerate(names, start=1):
             batch, found = examine_batch(root / name)

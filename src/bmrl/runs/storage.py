@@ -171,15 +171,21 @@ def locate(path: Path) -> Path:
     raise BmrlError(f"{path}: no such directory")
 
 
-def committed_names(root: Path) -> list[str]:
-    """The sorted names of the directories committed in ``root``; none if ``root`` is absent.
+def refuse_links(root: Path) -> None:
+    """Raises ``CorruptError`` at a symbolic link anywhere in a directory that a person named, a link or not.
 
-    Raises ``CorruptError`` at a symbolic link, since what is in ``root`` must lie in it.
+    Whoever was given a run or batches by somebody else reads and writes nothing outside them.
     """
+    for folder, directories, files in os.walk(root):
+        for name in (*directories, *files):
+            if os.path.islink(entry := os.path.join(folder, name)):
+                raise CorruptError(f"{entry} is a symbolic link; replace it by what it points to")
+
+
+def committed_names(root: Path) -> list[str]:
+    """The sorted names of the directories committed in ``root``; none if ``root`` is absent."""
     names = set()
     for entry in root.iterdir() if root.is_dir() else ():
-        if entry.is_symlink():
-            raise CorruptError(f"{entry} is a symbolic link; replace it by what it points to")
         leftover = _LEFTOVER.fullmatch(entry.name)
         if entry.is_dir() and (leftover is None or leftover["kind"] == "old"):
             names.add(leftover["name"] if leftover else entry.name)
