@@ -142,9 +142,30 @@ def test_what_training_takes_is_a_note_at_most(tmp_path):
     write(tmp_path / "mdp-002", size=60)
     report = validate(tmp_path)
     assert report.problems == []
-    assert len(report.notes) == 2
+    assert len(report.notes) == 3
     assert "mdp-000 and mdp-001 differ in info fields: [] and ['v']" in report.notes[0]
     assert "mdp-002 is 10 times as large as the median MDP" in report.notes[1]
+    assert report.notes[2].endswith("the same data in mdp-000, mdp-001")
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"observations": np.ones((9, 2))}, "no observation ever changes"),
+        ({"actions": np.stack([np.linspace(-1, 1, 6), np.full(6, 0.5)], axis=1)}, "components that never change"),
+        (
+            {"truncations": np.arange(6) == 5, "observations": np.random.default_rng(0).normal(size=(7, 2))},
+            "nothing ends an episode before the data ends",
+        ),
+    ],
+)
+def test_logs_that_are_hardly_so_on_purpose_are_a_note(tmp_path, changed, says):
+    write(tmp_path / "mdp-000", **{"actions": np.linspace(-1, 1, 12).reshape(6, 2), **changed})
+    write(tmp_path / "mdp-001", actions=np.linspace(-1, 1, 12).reshape(6, 2))
+    report = validate(tmp_path)
+    assert report.problems == []
+    (note,) = report.notes
+    assert says in note and note.endswith(": mdp-000")
 
 
 def test_all_damaged(tmp_path):

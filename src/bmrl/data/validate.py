@@ -3,7 +3,7 @@
 Whether training would take a batch is asked of the reader that training uses; nothing is checked a second time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from bmrl.data.batch import Batch, batch_names, check_names, differences, examine_batch, traits
-from bmrl.data.checks import Problems
+from bmrl.data.checks import FIELDS, Problems
 from bmrl.runs.progress import Progress
 from bmrl.runs.storage import locate, refuse_links
 
@@ -39,6 +39,8 @@ class Summary:
         actions: the least and the greatest component.
         constants: the columns of the observations that hold one value only.
         columns: how many columns the observations have.
+        fixed: the components of the actions that hold one value only.
+        content: the SHA-256 of the arrays that training reads.
         traits: what has to be the same in all MDPs.
         infos: the names of what else was logged.
     """
@@ -53,6 +55,8 @@ class Summary:
     actions: tuple[float, float]
     constants: list[int]
     columns: int
+    fixed: list[int]
+    content: tuple[str, ...]
     traits: dict[str, Any]
     infos: list[str]
 
@@ -101,7 +105,6 @@ def validate(directory: Path) -> Report:
 def summarise(batch: Batch) -> Summary:
     """What a batch holds. Its arrays stay on the disk; the minima and maxima are taken as they stream by."""
     lengths = batch.episode_ends - batch.episode_starts
-    constant = batch.observations.min(axis=0) == batch.observations.max(axis=0)
     return Summary(
         transitions=batch.size,
         episodes=batch.episodes,
@@ -111,8 +114,10 @@ def summarise(batch: Batch) -> Summary:
         duplicates=_duplicates(batch),
         rewards=_range(batch.rewards),
         actions=_range(batch.actions),
-        constants=np.flatnonzero(constant).tolist(),
+        constants=_constants(batch.observations),
         columns=batch.observation_dim,
+        fixed=_constants(batch.actions),
+        content=tuple(batch.manifest["files"][f"{field}.npy"]["sha256"] for field in FIELDS),
         traits=traits(batch),
         infos=sorted(batch.infos),
     )
@@ -170,6 +175,12 @@ def _range(array: NDArray[np.float32]) -> tuple[float, float]:
     return float(array.min()), float(array.max())
 
 
+def _constants(array: NDArray[np.float32]) -> list[int]:
+    """The columns that hold one value only."""
+    constants: list[int] = np.flatnonzero(array.min(axis=0) == array.max(axis=0)).tolist()
+    return constants
+
+
 def _duplicates(batch: Batch) -> float:
     """By a 64-bit hash of every transition; that two others share theirs is too rare to change a digit."""
     # Multilinear: the sum of the 32-bit words, each times a random odd number, modulo 2^64.
@@ -204,4 +215,21 @@ def _notes(root: Path, mdps: dict[str, Summary]) -> list[str]:
         for name, summary in mdps.items()
         if summary.transitions >= IMBALANCE * median
     ]
+    copies: dict[tuple[str, ...], list[str]] = {}
+    for name, summary in mdps.items():
+        copies.setdefault(summary.content, []).append(name)
+    notes += [f"{root}: the same data in {', '.join(names)}" for names in copies.values() if len(names) > 1]
+    for says, holds in _ODD.items():
+        if names := [name for name, summary in mdps.items() if holds(summary)]:
+            notes.append(f"{root}: {says}: {', '.join(names)}")
     return notes
+
+
+# What logs seldom are on purpose.
+_ODD: dict[str, Callable[[Summary], bool]] = {
+    "nothing ends an episode before the data ends": lambda found: found.episodes == 1 and found.terminations == 0,
+    "no observation ever changes": lambda found: len(found.constants) == found.columns,
+    "the action has components that never change, so that nobody can learn what they do": lambda found: bool(
+        found.fixed
+    ),
+}
