@@ -72,6 +72,18 @@ def _huge_array(file: Path, outside: Path, canary: Path) -> None:
         np.lib.format.write_array_header_1_0(target, {"descr": "<f4", "fortran_order": False, "shape": (HUGE,)})
 
 
+def _wide_array(file: Path, outside: Path, canary: Path) -> None:
+    """Five rows of 2^26 numbers, all hole: the header, the size and the manifest are true, but for the hash."""
+    with open(file, "wb") as target:
+        np.lib.format.write_array_header_1_0(target, {"descr": "<f4", "fortran_order": False, "shape": (5, 1 << 26)})
+        target.truncate(target.tell() + 5 * (4 << 26))
+    path = file.parent / storage.MANIFEST
+    manifest = json.loads(path.read_bytes())
+    manifest["files"][file.name] |= {"shape": [5, 1 << 26], "bytes": file.stat().st_size}
+    manifest["manifest_sha256"] = storage._digest(manifest)
+    path.write_text(json.dumps(manifest))
+
+
 def _huge_header(file: Path, outside: Path, canary: Path) -> None:
     file.write_bytes((1 << 62).to_bytes(8, "little") + b"{}")
 
@@ -100,6 +112,19 @@ def _parked_link(file: Path, outside: Path, canary: Path) -> None:
     """In the place of a predecessor that a replacement left."""
     file.parent.rename(outside / file.parent.name)
     file.parent.with_name(f".{file.parent.name}.old").symlink_to(outside / file.parent.name)
+
+
+def _link_beside(name: str) -> Callable[[Path, Path, Path], None]:
+    """A part of a run that lies elsewhere."""
+
+    def make(file: Path, outside: Path, canary: Path) -> None:
+        (file.parent / name).symlink_to(outside)
+
+    return make
+
+
+def _file_for_a_batch(file: Path, outside: Path, canary: Path) -> None:
+    (file.parent.parent / "mdp-002").write_bytes(b"PK")
 
 
 def _pipe(file: Path, outside: Path, canary: Path) -> None:
@@ -230,6 +255,8 @@ FILES = (
     Hostile("an archive that expands and escapes", "batch arrays", ARRAY, _sealed(_archive)),
     Hostile("HDF5 with a name outside", "batch arrays", ARRAY, _sealed(_hdf5)),
     Hostile("an array of 2^40 numbers", "batch arrays", ARRAY, _sealed(_huge_array)),
+    Hostile("a row of 2^26 numbers", "batch arrays", "mdp-001/actions.npy", _wide_array),
+    Hostile("a file named like a batch", "batch arrays", ARRAY, _file_for_a_batch),
     *(
         Hostile(what, kind, file, _sealed(make))
         for what, make in (
@@ -250,6 +277,10 @@ FILES = (
     ),
     Hostile("a directory that is a link", "batch manifest", BATCH, _linked_directory),
     Hostile("a parked directory that is a link", "batch manifest", BATCH, _parked_link),
+    *(
+        Hostile(f"{name} that is a link", "config.json", "config.json", _link_beside(name))
+        for name in ("batches", "teachers", "pooled", "students", "checkpoints", "figures")
+    ),
     Hostile("a manifest that lists an absolute path", "batch manifest", BATCH, _listing(str)),
     Hostile("a manifest that lists ../", "batch manifest", BATCH, _listing(lambda secret: "../../outside/secret")),
     *(

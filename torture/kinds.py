@@ -102,6 +102,7 @@ def read_all_batches(root: Path) -> Any:
         assert all(len(array) == size for array in (*arrays[1:], *flags)), "arrays of unequal length"
         assert all((flag <= 1).all() for flag in flags), "a flag that is neither 0 nor 1"
         assert np.abs(batch.actions).max() <= 1 + 1e-5, "an action out of bounds"
+        assert max(np.abs(x).max() for x in (batch.observations, batch.rewards)) <= 2.0**40, "a value too large"
         assert ends[-1] == size and len(batch.observations) == size + len(ends), "observations out of step"
         assert batch.rows(np.arange(batch.size)).max() + 1 < len(batch.observations), "a row that is not there"
         assert batch.observations.ndim == batch.actions.ndim == 2 and batch.rewards.ndim == 1, "odd shapes"

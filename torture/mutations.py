@@ -201,9 +201,9 @@ def odd_weights(rng: random.Random, content: bytes) -> bytes:
 
 
 def odd_values(rng: random.Random, content: bytes) -> bytes:
-    """NaN, an infinity or a large number among the numbers of a .npy file, or a byte of them."""
+    """NaN, an infinity or a number that is too large among the numbers of a .npy file, or a byte of them."""
     at = 128 + 4 * rng.randrange(max(1, (len(content) - 128) // 4))
-    odd = rng.choice((np.nan, np.inf, 1.5, -1e30, 0.25, 1e-45))
+    odd = rng.choice((np.nan, np.inf, 1.5, -1e30, 3e38, 2e12, 0.25, 1e-45))
     return content[:at] + rng.choice((np.float32(odd).tobytes(), rng.randbytes(1))) + content[at + 4 :]
 
 
