@@ -139,6 +139,8 @@ def _describe(root: Path, name: str | None, family: Family | None, split: str, e
     """The family's manifest, in the namespace's metadata; what is there of the other split stays."""
     path = root / NAMESPACE_METADATA
     known = read_json(path) if path.exists() else {}
+    if not isinstance(known, dict):
+        raise BmrlError(f"{path} is no metadata of a namespace; move it away")
     described: dict[str, Any] = {"description": f"MDPs of the family {name}", "family": name}
     if family is not None:
         for entry in entries:
