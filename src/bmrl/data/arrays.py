@@ -18,8 +18,9 @@ import numpy as np
 
 from bmrl.data import hdf5
 from bmrl.data import mapping as mapping_module
+from bmrl.data.columns import concatenated, convert, filled, joined, part
 from bmrl.data.npz import DAMAGED, Npy
-from bmrl.data.readers import CHUNK_BYTES, MISSING_FLAG, Array, Chunk, Key, Reader, Source, Times, Use, flags_of, key_of
+from bmrl.data.readers import CHUNK_BYTES, Array, Chunk, Key, Reader, Source, Use
 from bmrl.errors import BmrlError
 
 MAX_EPISODE_BYTES = 1 << 28  # of stacked arrays, where episodes are read whole
@@ -72,10 +73,10 @@ class ArrayReader(Reader):
         for piece in pieces:  # episodes may be short: several make a chunk
             waiting.append(piece)
             if sum(chunk.size for chunk in waiting) >= self._rows(uses):
-                yield _joined(waiting)
+                yield joined(waiting)
                 waiting = []
         if waiting:
-            yield _joined(waiting)
+            yield joined(waiting)
 
     def _rows(self, uses: Mapping[str, Use]) -> int:
         return max(1, CHUNK_BYTES // (8 * max(1, self._width)))
@@ -127,8 +128,8 @@ class ArrayReader(Reader):
         if moved and start == 0:
             array.read(prefix, 0, 1)
         values = array.read(prefix, start + moved, min(stop + moved, length))
-        column = _convert(values, use, lambda row: f"{self.where(first + start + row)}, array {name!r}")
-        return _filled(column, stop - start)
+        column = convert(values, use, lambda row: f"{self.where(first + start + row)}, array {name!r}")
+        return filled(column, stop - start)
 
     def _is_late(self, name: str, length: int, longest: int) -> bool:
         """Whether row t + 1 tells of transition t: Minari's infos, whose first row is the reset's."""
@@ -205,15 +206,15 @@ class ArrayReader(Reader):
         """Episodes [e, T, ...] as rows [e L, ...], each filled up to L of them."""
         values = values[:, late:]
         episodes, length = values.shape[:2]
-        column = _convert(
+        column = convert(
             values.reshape(episodes * length, *values.shape[2:]),
             use,
             lambda row: f"{self.where(first + row // length * longest + row % length)}, array {name!r}",
         )
         if length == longest:
             return column
-        parts = [_part(column, slice(n * length, (n + 1) * length)) for n in range(episodes)]
-        return _concatenated([_filled(part, longest) for part in parts])
+        parts = [part(column, slice(n * length, (n + 1) * length)) for n in range(episodes)]
+        return concatenated([filled(episode, longest) for episode in parts])
 
 
 class NpzReader(ArrayReader):
@@ -295,70 +296,3 @@ class Hdf5Reader(ArrayReader):
             if array is None or not hasattr(array, "dtype"):
                 raise BmrlError(f"{self.source.path}, {label}: there is no array {name!r}")
             return Hdf5Array(hdf5.check_array(array, f"{label}/{name}".lstrip("/"), self.source.path))
-
-
-def _convert(values: Array, use: Use, where: Any) -> Any:
-    """Rows of an array as their use asks for."""
-    kind = values.dtype.kind
-    if use == "number":
-        if kind not in "biuf":
-            raise BmrlError(f"{where(0)} has dtype {values.dtype}, numbers are needed")
-        return values.astype(np.float64)
-    if values.ndim > 1 and math.prod(values.shape[1:]) != 1:
-        raise BmrlError(f"{where(0)} has rows of shape {list(values.shape[1:])}, one value a row is needed")
-    values = values.reshape(len(values))
-    if use == "key":
-        names, codes = np.unique(values, return_inverse=True)
-        missing = np.isnan(names[codes]) if kind == "f" else np.zeros(len(codes), bool)
-        return key_of(names.tolist(), np.where(missing, -1, codes).astype(np.int64))
-    if use == "time" and kind == "M":
-        return Times(values.astype("M8[us]").astype(np.int64) / 1e6, "local")
-    if kind not in "biuf":
-        raise BmrlError(f"{where(0)} has dtype {values.dtype}, numbers are needed")
-    return flags_of(values.astype(np.float64), where) if use == "flag" else Times(values.astype(np.float64), "number")
-
-
-def _filled(column: Any, size: int) -> Any:
-    """A column with rows for what is missing at its end."""
-    if isinstance(column, Key):
-        return Key(np.pad(column.codes, (0, size - len(column.codes)), mode="edge"), column.names)
-    if isinstance(column, Times):
-        return Times(_filled(column.values, size), column.clock)
-    lacking = (size - len(column), *column.shape[1:])
-    return np.concatenate([column, np.full(lacking, MISSING_FLAG if column.dtype == np.int8 else np.nan, column.dtype)])
-
-
-def _part(column: Any, rows: slice) -> Any:
-    if isinstance(column, Key):
-        return Key(column.codes[rows], column.names)
-    return Times(column.values[rows], column.clock) if isinstance(column, Times) else column[rows]
-
-
-def _concatenated(columns: list[Any]) -> Any:
-    one = columns[0]
-    if isinstance(one, Times):
-        return Times(np.concatenate([column.values for column in columns]), one.clock)
-    if isinstance(one, Key):
-        names = list(dict.fromkeys(name for column in columns for name in column.names))
-        place = {name: code for code, name in enumerate(names)}
-        tables = [np.array([*(place[name] for name in column.names), -1]) for column in columns]  # the last one: -1
-        return Key(np.concatenate([t[column.codes] for t, column in zip(tables, columns, strict=True)]), names)
-    return np.concatenate(columns)
-
-
-def _joined(chunks: list[Chunk]) -> Chunk:
-    """Chunks of which each follows the one before, as one."""
-    if len(chunks) == 1:
-        return chunks[0]
-
-    def join(name: str) -> Any:
-        found = [getattr(chunk, name) for chunk in chunks]
-        if all(each is None for each in found):
-            return None
-        sizes = [chunk.size for chunk in chunks]
-        return _concatenated([np.ones(n, bool) if x is None else x for x, n in zip(found, sizes, strict=True)])
-
-    names = chunks[0].columns
-    columns = {name: _concatenated([chunk.columns[name] for chunk in chunks]) for name in names}
-    size = sum(chunk.size for chunk in chunks)
-    return Chunk(chunks[0].first, size, columns, join("valid"), join("episodes"), join("mdps"))
