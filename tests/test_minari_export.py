@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from minari.namespace import get_namespace_metadata, list_local_namespaces
 
+from bmrl import minari_export
 from bmrl.data import read_batches, write_batch
 from bmrl.data.importing import import_logs
 from bmrl.errors import BmrlError
@@ -211,3 +212,9 @@ def test_the_commands(tmp_path, datasets):
     # As words: where a cell's line breaks depends on how long the paths are.
     assert {"gaps", "(10,", "25)"} <= set(done.stdout.split())
     assert done.stderr.startswith(f"error: nothing was imported: change {draft}")
+
+
+def test_metadata_of_a_namespace_that_is_none(tmp_path):
+    (tmp_path / minari_export.NAMESPACE_METADATA).write_text("[]")
+    with pytest.raises(BmrlError, match="is no metadata of a namespace"):
+        minari_export._describe(tmp_path, "toy", None, "train", [])
