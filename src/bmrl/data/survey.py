@@ -1,6 +1,7 @@
 """What the beginning of a file tells of it: its columns, how its text is written, which groups are episodes."""
 
 import csv
+import itertools
 import math
 import re
 from dataclasses import dataclass
@@ -118,8 +119,9 @@ def columns_of(reader: Reader, source: Source, mapping: Mapping) -> list[Column]
 
 def _csv_columns(reader: Reader, source: Source, mapping: Mapping) -> list[Column]:
     text = _beginning(source.path).decode(mapping.encoding.replace("utf-8", "utf-8-sig"), "ignore")
-    lines = text.splitlines()[mapping.header : 1000]
-    rows = list(csv.reader(lines[:-1] if len(lines) > 1 else lines, delimiter=mapping.separator))  # the last may be cut
+    lines = text.splitlines(keepends=True)[mapping.header - 1 : 1000]
+    read = csv.reader(lines[:-1] if len(lines) > 2 else lines, delimiter=mapping.separator)  # the last may be cut
+    rows = list(itertools.islice(read, 1, None))
     columns = []
     for place, name in enumerate(reader.names):
         cells = [row[place].strip() for row in rows if len(row) > place and row[place].strip()]

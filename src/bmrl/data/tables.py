@@ -1,10 +1,11 @@
 """Reads tables, CSV and Parquet, with Arrow: some rows at a time, and only the columns that are asked for."""
 
+import contextlib
 import csv
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +34,9 @@ class CsvReader(Reader):
         self.source, self._mapping = source, mapping
         try:
             with open(source.path, newline="", encoding=mapping.encoding.replace("utf-8", "utf-8-sig")) as file:
-                head = list(itertools.islice(iter(lambda: file.readline(MAX_HEADER), ""), mapping.header))
+                above = sum(1 for _ in itertools.islice(_lines(file), mapping.header - 1))
+                records = csv.reader(_lines(file), delimiter=mapping.separator)
+                head = next(records, [])
         except OSError as error:
             raise BmrlError(f"{source.path} cannot be read ({error.strerror})") from error
         except (UnicodeError, LookupError) as error:
@@ -42,9 +45,12 @@ class CsvReader(Reader):
                 f"{source.path} is no text in {mapping.encoding!r} ({mapping_module.one_line(error)}); say which "
                 'it is, as encoding = "cp1252" (Excel in Western Europe)',
             ) from error
-        if len(head) < mapping.header or not head[-1].strip():
+        except csv.Error as error:
+            raise BmrlError(f"{source.path}, line {mapping.header}: no names of columns ({error})") from error
+        if not any(cell.strip() for cell in head):
             raise BmrlError(f"{source.path} is empty: it has no line {mapping.header} with the names of its columns")
-        self.names = [name.strip() for name in next(csv.reader([head[-1]], delimiter=mapping.separator))]
+        self._above = above + records.line_num  # lines above the first row: a name in quotes may have several
+        self.names = [re.sub(r"\s*[\r\n]+\s*", " ", name.strip()) for name in head]
 
     def chunks(self, uses: Mapping[str, Use]) -> Iterator[Chunk]:
         """See `Reader.chunks`."""
@@ -60,11 +66,11 @@ class CsvReader(Reader):
                 read_options=pyarrow.csv.ReadOptions(
                     use_threads=False,  # else an error does not tell its row
                     block_size=CSV_BYTES,
-                    skip_rows=self._mapping.header,
+                    skip_rows=self._above,
                     column_names=[f"c{place}" for place in range(len(self.names))],
                     encoding=self._mapping.encoding,
                 ),
-                parse_options=pyarrow.csv.ParseOptions(delimiter=self._mapping.separator),
+                parse_options=pyarrow.csv.ParseOptions(delimiter=self._mapping.separator, newlines_in_values=True),
                 convert_options=pyarrow.csv.ConvertOptions(
                     column_types=kinds,
                     include_columns=list(kinds),
@@ -87,25 +93,29 @@ class CsvReader(Reader):
     def _words(self) -> set[str]:
         """Columns whose first value is a word as True: as numbers, they are 1 and 0."""
         with open(self.source.path, newline="", encoding=self._mapping.encoding, errors="replace") as file:
-            lines = itertools.islice(iter(lambda: file.readline(MAX_HEADER), ""), self._mapping.header, None)
+            lines = itertools.islice(_lines(file), self._above, None)
             line = next((line for line in lines if line.strip()), "")
         cells = next(csv.reader([line], delimiter=self._mapping.separator), [])
         words = {word for word in TRUE + FALSE if word.isalpha()}
         return {name for name, cell in zip(self.names, cells, strict=False) if cell.strip().lower() in words}
 
     def where(self, row: int) -> str:
-        """See `Reader.where`: the line of the file, blank lines counted."""
-        with open(self.source.path, "rb") as file:
-            seen = -1
-            for number, line in enumerate(file, start=1):
-                seen += number > self._mapping.header and bool(line.strip(b"\r\n"))
-                if seen == row:
-                    return f"{self.source.path}, line {number}"
+        """See `Reader.where`: the line where the row begins, blank lines and those within quotes counted."""
+        with open(self.source.path, newline="", encoding=self._mapping.encoding, errors="replace") as file:
+            for _ in itertools.islice(_lines(file), self._above):
+                pass
+            records, seen, begins = csv.reader(_lines(file), delimiter=self._mapping.separator), -1, 0
+            with contextlib.suppress(csv.Error):  # a cell that Python finds too large
+                for record in records:
+                    seen += bool(record)
+                    if seen == row:
+                        return f"{self.source.path}, line {self._above + begins + 1}"
+                    begins = records.line_num
         return f"{self.source.path}, row {row}"
 
     def _error(self, text: str) -> BmrlError:
         if match := _CELL.fullmatch(text):
-            row = int(match[2]) - self._mapping.header - 1
+            row = int(match[2]) - self._above - 1
             name = self.names[int(match[1])]
             reason = mapping_module.one_line(match[3])
             return BmrlError(
@@ -113,9 +123,14 @@ class CsvReader(Reader):
                 f"({self._mapping.separator!r}) and decimal ({self._mapping.decimal!r}) of {self._mapping.path}"
             )
         if match := _ROW.fullmatch(text):
-            row = int(match[1]) - self._mapping.header - 1
+            row = int(match[1]) - self._above - 1
             return BmrlError(f"{self.where(row)}: {mapping_module.one_line(match[2])}")
         return BmrlError(f"{self.source.path} cannot be read as CSV: {mapping_module.one_line(text)}")
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines of a text; one that is longer than any of a table comes in pieces."""
+    return iter(lambda: file.readline(MAX_HEADER), "")
 
 
 class ParquetReader(Reader):
