@@ -27,7 +27,7 @@ def test_rows_beyond_one_piece_of_the_file(tmp_path):
 
 def test_the_line_of_a_mistake(tmp_path):
     csv(tmp_path, HEADER + "".join(f'{i},"x\ny",0.5,{"bad" if i == 4 else 1.5}\n\n' for i in range(6)))
-    with pytest.raises(BmrlError, match="log.csv, line 15, column 'r': no number"):
+    with pytest.raises(BmrlError, match=r"log.csv, line 15, column 'r': no number"):
         run(tmp_path, MAPPING)
 
 
@@ -39,5 +39,5 @@ def test_the_draft_knows_the_names(tmp_path):
 def test_a_quote_that_is_not_closed(tmp_path):
     """The rest of the file would be one cell: refused, not lost."""
     csv(tmp_path, 'temp (C),note,a,r\n1,x,0.5,1.5\n2,"x,0.5,1.5\n3,x,0.5,1.5\n')
-    with pytest.raises(BmrlError, match="log.csv"):
+    with pytest.raises(BmrlError, match=r"log.csv"):
         run(tmp_path, MAPPING)

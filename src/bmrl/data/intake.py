@@ -28,10 +28,12 @@ class Log:
         files: the numbers of the files that they come from.
         episodes: {(file, its name there): number}, by first appearance.
         clock: of its local times.
+        padding: how many rows more were nothing.
     """
 
     rows: ScratchArray
     clock: Clock | None
+    padding: int = 0
     files: set[int] = field(default_factory=set)
     episodes: dict[Any, int] = field(default_factory=dict)
 
@@ -110,6 +112,10 @@ class Intake:
             rows[key] = self._flag(chunk, key) if key in self._columns else 0
         valid = np.ones(chunk.size, bool) if chunk.valid is None else chunk.valid
         rows["valid"] = valid if "valids" not in self._columns else valid & (self._flag(chunk, "valids") != 0)
+        padding = np.zeros(chunk.size, bool) if "padding" not in self._columns else self._flag(chunk, "padding") == 1
+        if chunk.valid is not None:  # an observation more than actions: the first row of padding holds the last one
+            rows["valid"] &= ~padding
+            padding[:] = False
         rows["exact"] = chunk.valid is not None
         rows["file"], rows["row"] = number, np.arange(chunk.first, chunk.first + chunk.size)
         names = self._names(number, chunk)
@@ -118,6 +124,10 @@ class Intake:
         for part in np.split(order, starts[1:]):
             log = self._log(names.names[int(names.codes[part[0]])])
             log.files.add(number)
+            log.padding += int(padding[part].sum())
+            part = part[~padding[part]]
+            if not part.size:
+                continue
             mine = rows[part]
             mine["episode"] = self._episodes(log, number, chunk, part)
             if "time" in self._columns:
@@ -243,6 +253,7 @@ _USES: dict[str, Use] = {
     "terminations": "flag",
     "truncations": "flag",
     "valids": "flag",
+    "padding": "flag",
     "mdp": "key",
     "episode": "key",
     "time": "time",

@@ -157,6 +157,8 @@ class Draft:
             self._say("truncations", uses["truncations"])
         if "valids" in uses:
             self._say("valids", uses["valids"])
+        if episodic and not self._said.get("groups") and "mask" in self._columns:
+            self._say("padding", "not mask", "where steps are none, but fill an episode up")
         if "terminations" in uses and "next_observations" not in uses and not episodic and "valids" not in uses:
             why = 'terminal transitions have no next observation here: "repeat" their own, or "drop" them'
             self._say("terminal_observation", "repeat", why)
