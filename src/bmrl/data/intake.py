@@ -1,7 +1,6 @@
 """Distributes the rows of files among MDPs, in the form in which episodes are made of them."""
 
 import zoneinfo
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +10,7 @@ from bmrl.data.clock import Clock
 from bmrl.data.episodes import FLAGS, Array, Labels, row_type, scaling
 from bmrl.data.mapping import NONE, Mapping, Pick
 from bmrl.data.readers import MISSING_FLAG, Chunk, Key, Reader, Times, Use
-from bmrl.data.sources import name_from_file
-from bmrl.errors import BmrlError
+from bmrl.data.sources import ONLY, name_from_file
 from bmrl.runs.storage import Scratch, ScratchArray
 
 MAX_MDPS = 400  # a file waits open for each; a column that names more is hardly that of the MDPs
@@ -89,7 +87,7 @@ class Intake:
 
     def _take(self, number: int, chunk: Chunk, infos: dict[str, str]) -> None:
         reader, mapping = self.readers[number], self.mapping
-        vectors = {key: _matrix(chunk, picks) for key, picks in self._vectors.items() if picks}
+        vectors = {key: self._matrix(chunk, key) for key, picks in self._vectors.items() if picks}
         if self._type is None:
             self._begin(chunk, vectors, {name: chunk.columns[column].shape[1:] for name, column in infos.items()})
         assert self._type is not None
@@ -136,7 +134,7 @@ class Intake:
 
     def _begin(self, chunk: Chunk, vectors: dict[str, Array], infos: dict[str, tuple[int, ...]]) -> None:
         """What the first rows tell of all: how wide they are, and what their columns are called."""
-        names = {key: _labels(chunk, self._vectors[key]) for key in ("observations", "actions")}
+        names = {key: self._labels(chunk, key) for key in ("observations", "actions")}
         if len(names["observations"]) > MAX_COLUMNS:
             raise self.mapping.error(
                 "observations", f"{len(names['observations'])} columns are more than {MAX_COLUMNS}"
@@ -234,12 +232,40 @@ class Intake:
         return seconds
 
     def _single(self, chunk: Chunk, key: str) -> Array:
-        values = _wide(chunk, self._columns[key])
+        values, name = self._wide(chunk, key, self._columns[key]), self._columns[key].name
         if values.shape[1] != 1:
-            raise self.mapping.error(
-                key, f"{self._columns[key].name!r} has {values.shape[1]} columns: name one of them"
+            episodes = (
+                ', or say axes = "episode, time" if it has a row an episode'
+                if self.readers[-1].source.format in ONLY["axes"]
+                else ""
             )
+            raise self.mapping.error(key, f"{name!r} has {values.shape[1]} columns: name one of them{episodes}")
         return values[:, 0]
+
+    def _matrix(self, chunk: Chunk, key: str) -> Array:
+        """Columns side by side, [n, d] float64."""
+        return np.concatenate([self._wide(chunk, key, pick) for pick in self._vectors[key]], axis=1)
+
+    def _wide(self, chunk: Chunk, key: str, pick: Pick) -> Array:
+        values: Array = chunk.columns[pick.name].reshape(chunk.size, -1)
+        if pick.part is None:
+            return values
+        if pick.part.stop > values.shape[1]:
+            part_of = f"{pick.name}[{pick.part.start}:{pick.part.stop}]"
+            raise self.mapping.error(
+                key, f"{part_of}: in {self.readers[-1].source.path} it has {values.shape[1]} columns, from 0 on"
+            )
+        part: Array = values[:, pick.part]
+        return part
+
+    def _labels(self, chunk: Chunk, key: str) -> list[str]:
+        labels = []
+        for pick in self._vectors[key]:
+            start = 0 if pick.part is None else pick.part.start
+            width = self._wide(chunk, key, pick).shape[1]
+            alone = chunk.columns[pick.name].ndim == 1
+            labels += [pick.name] if alone else [f"{pick.name}[{start + place}]" for place in range(width)]
+        return labels
 
     def _flag(self, chunk: Chunk, key: str) -> Array:
         values: Array = chunk.columns[self._columns[key].name]
@@ -259,31 +285,6 @@ _USES: dict[str, Use] = {
     "time": "time",
 }
 _VECTOR_FIELDS = {"observations": "observations", "actions": "actions", "next_observations": "following"}
-
-
-def _matrix(chunk: Chunk, picks: Sequence[Pick]) -> Array:
-    """Columns side by side, [n, d] float64."""
-    return np.concatenate([_wide(chunk, pick) for pick in picks], axis=1)
-
-
-def _wide(chunk: Chunk, pick: Pick) -> Array:
-    values: Array = chunk.columns[pick.name].reshape(chunk.size, -1)
-    if pick.part is None:
-        return values
-    if pick.part.stop > values.shape[1]:
-        raise BmrlError(f"{pick.name}[{pick.part.start}:{pick.part.stop}]: {pick.name!r} has {values.shape[1]} columns")
-    part: Array = values[:, pick.part]
-    return part
-
-
-def _labels(chunk: Chunk, picks: Sequence[Pick]) -> list[str]:
-    labels = []
-    for pick in picks:
-        start = 0 if pick.part is None else pick.part.start
-        width = _wide(chunk, pick).shape[1]
-        alone = chunk.columns[pick.name].ndim == 1
-        labels += [pick.name] if alone else [f"{pick.name}[{start + place}]" for place in range(width)]
-    return labels
 
 
 def _zone(mapping: Mapping) -> zoneinfo.ZoneInfo | None:

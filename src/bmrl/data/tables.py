@@ -197,37 +197,39 @@ def _chunk(reader: Any, first: int, size: int, columns: Mapping[str, Any], uses:
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         if use == "number":
-            found[name] = _numbers(column, where)
+            found[name] = _numbers(column, where, reader._mapping)
         elif use == "flag":
-            found[name] = _flags(column, where)
+            found[name] = _flags(column, where, reader._mapping)
         elif use == "key":
-            found[name] = _key(column)
+            found[name] = _key(column, where)
         else:
             found[name] = _times(column, where, reader._mapping)
     return Chunk(first, size, found)
 
 
-def _numbers(column: Any, where: Any) -> NDArray[np.float64]:
+def _numbers(column: Any, where: Any, mapping: mapping_module.Mapping) -> NDArray[np.float64]:
     kind = column.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         lengths = pc.list_value_length(column).fill_null(-1).to_numpy(zero_copy_only=False)
         if (odd := np.flatnonzero(lengths != lengths[0])).size or lengths[0] < 1:
             row = int(odd[0]) if odd.size else 0
             raise BmrlError(f"{where(row)} has a list of another length than row {where(0)}; all need the same, >= 1")
-        return _numbers(pc.list_flatten(column), lambda row: where(row // lengths[0])).reshape(len(column), -1)
+        flat = _numbers(pc.list_flatten(column), lambda row: where(row // lengths[0]), mapping)
+        return flat.reshape(len(column), -1)
     if pa.types.is_boolean(kind):
         column = column.cast(pa.int8())
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)) and not (
         pa.types.is_boolean(kind) or pa.types.is_null(kind)
     ):
-        raise BmrlError(f"{where(0)} holds {kind}, numbers are needed")
+        choices = "; choices, as 'heat', are discrete actions: no learner of bmrl has them" if _is_text(kind) else ""
+        raise BmrlError(f"{where(0)} holds {kind}, numbers are needed where {mapping.path} names it{choices}")
     values: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return values
 
 
-def _flags(column: Any, where: Any) -> NDArray[np.int8]:
+def _flags(column: Any, where: Any, mapping: mapping_module.Mapping) -> NDArray[np.int8]:
     if not _is_text(column.type):
-        return flags_of(_numbers(column, where), where)
+        return flags_of(_numbers(column, where, mapping), where)
     text = pc.utf8_lower(pc.utf8_trim_whitespace(column))
     yes, no = (pc.is_in(text, value_set=pa.array(words)).to_numpy(zero_copy_only=False) for words in (TRUE, FALSE))
     flags = np.where(yes, 1, np.where(no, 0, MISSING_FLAG)).astype(np.int8)
@@ -237,7 +239,9 @@ def _flags(column: Any, where: Any) -> NDArray[np.int8]:
     return flags
 
 
-def _key(column: Any) -> Key:
+def _key(column: Any, where: Any) -> Key:
+    if pa.types.is_nested(column.type):
+        raise BmrlError(f"{where(0)} holds {column.type}, a text or a number is needed to tell MDPs or episodes apart")
     encoded = pc.dictionary_encode(column)
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return key_of(encoded.dictionary.to_pylist(), codes)
@@ -249,7 +253,7 @@ def _times(column: Any, where: Any, mapping: mapping_module.Mapping) -> Times:
         zoned = pa.types.is_timestamp(kind) and kind.tz is not None
         return Times(_seconds(column.cast(pa.timestamp("us"), safe=False)), "utc" if zoned else "local")
     if not _is_text(kind):
-        return Times(_numbers(column, where), "number")
+        return Times(_numbers(column, where, mapping), "number")
     text = pc.utf8_trim_whitespace(column)
     failed: Any = None
     for read, clock in _clocks(mapping):
