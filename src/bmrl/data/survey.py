@@ -4,7 +4,7 @@ import csv
 import itertools
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from bmrl.errors import BmrlError
 if TYPE_CHECKING:
     from bmrl.data.arrays import ArrayReader
 
+MOST_ODD = 0.1  # of a column's cells, if these are numbers for the rest
 SAMPLE_BYTES = 1 << 18  # of a file, or of an array
 TIME_FORMATS = {
     r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}": "%d.%m.%Y %H:%M",
@@ -39,6 +40,7 @@ class Column:
         high: the greatest.
         whole: whether all numbers are whole.
         time_format: how times are written, if not in ISO 8601.
+        odd: a cell that is no number, amid numbers.
     """
 
     name: str
@@ -48,12 +50,14 @@ class Column:
     high: float = np.nan
     whole: bool = False
     time_format: str | None = None
+    odd: str | None = None
 
     def told(self) -> str:
         """A line of the draft's list."""
         shape = f" {list(self.shape)}" if self.shape else ""
         values = f", {self.low:g} ... {self.high:g}" if np.isfinite(self.low) else ""
-        return f"{self.name}{shape} ({self.kind}{values})"
+        odd = "" if self.odd is None else f"; but {self.odd!r}, which import will not take for a number"
+        return f"{self.name}{shape} ({self.kind}{values}{odd})"
 
 
 def csv_format(path: Path) -> dict[str, Any]:
@@ -130,10 +134,15 @@ def _csv_columns(reader: Reader, source: Source, mapping: Mapping) -> list[Colum
 
 
 def _from_text(name: str, cells: list[str], decimal: str) -> Column:
-    try:
-        return _from_numbers(name, np.array([float(cell.replace(decimal, ".")) for cell in cells]), ())
-    except ValueError:
-        pass
+    numbers, odd = [], []
+    for cell in cells:
+        try:
+            numbers.append(float(cell.replace(decimal, ".")))
+        except ValueError:
+            odd.append(cell)
+    if len(odd) <= MOST_ODD * len(cells):
+        found = _from_numbers(name, np.array(numbers), ())
+        return replace(found, odd=odd[0]) if odd else found
     if {cell.lower() for cell in cells} <= WORDS:
         return Column(name, "flag")
     if all(ISO.fullmatch(cell) for cell in cells):
