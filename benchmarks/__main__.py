@@ -1,7 +1,6 @@
 """Measure by name, everything if nothing is named; keep the rows, and make the report of all rows that there are."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import cast
 
@@ -72,4 +71,4 @@ def report(place: Path, docs: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

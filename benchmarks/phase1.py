@@ -1,8 +1,6 @@
 """Phase 1 beside the machine's limit: what share of its best matrix product BCQ's and SAC's updates reach."""
 
 import time
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from bmrl.experiments.velocity import LAPTOP_BCQ, LAPTOP_SAC
 from bmrl.figures.style import BLUE, GREEN, ORANGE, RED, panels
 from bmrl.runs.metrics import Metrics
 
-LEARNERS = {"BCQ laptop": LAPTOP_BCQ, "SAC laptop": LAPTOP_SAC, "BCQ paper": BCQ(), "SAC paper": SAC()}
+LEARNERS: dict[str, BCQ | SAC] = {"BCQ laptop": LAPTOP_BCQ, "SAC laptop": LAPTOP_SAC, "BCQ paper": BCQ(), "SAC paper": SAC()}
 COLOURS = dict(zip(LEARNERS, (BLUE, GREEN, ORANGE, RED), strict=True))
 UPDATES = 10_000  # planned, so that it logs at every 25th: the laps are that long, and few are made
 WAYS: dict[str, int | None] = {"one by one": 1, "two at once": 2, "four at once": 4, "all at once": None}
@@ -74,7 +72,7 @@ def ways(name: str, rounds: int) -> Rows:
     algorithm, learners, steps = LEARNERS[name], 8, 10
     replay = random_replay(learners, 2000, HALFCHEETAH, 1000)
     index = np.random.default_rng(0).integers(0, 2000, (learners, steps, algorithm.batch_size))
-    template = teacher_template(replace(algorithm), HALFCHEETAH, learners)
+    template = teacher_template(algorithm, HALFCHEETAH, learners)
     keys = np.asarray(parallel.learner_keys(0, "ways", learners))
 
     def updates(state: Any, batches: Any, key: jax.Array) -> Any:

@@ -30,7 +30,7 @@ def set_up_jax() -> None:
     with contextlib.suppress(RuntimeError):  # the backend is up already: keep the devices that it has
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     jax.config.update("jax_compilation_cache_dir", str(_cache()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _cache() -> Path:
