@@ -57,7 +57,7 @@ def one(learners: int, transitions: int, updates: int, batches: Path) -> dict[st
         rows = log.take(np.arange(log.size))
         ends = np.arange(log.size) % 20 == 19
         write_batch(
-            batches / f"mdp-{k:04d}",
+            batches / f"mdp-{k:03d}",
             observations=log.observations,  # type: ignore[attr-defined]
             actions=rows.actions,
             rewards=rows.rewards,
