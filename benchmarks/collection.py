@@ -108,7 +108,13 @@ def split(learners: int, transitions: int) -> dict[str, Any]:
             parts.clear()
         whole = run(transitions)
     sums = {part: sum(times) for part, times in spent.items() if part != "rest"}
-    return {"learners": learners, "transitions": transitions, **sums, "rest": whole - sum(sums.values()), "whole": whole}
+    return {
+        "learners": learners,
+        "transitions": transitions,
+        **sums,
+        "rest": whole - sum(sums.values()),
+        "whole": whole,
+    }
 
 
 def section(rows: Rows) -> str:

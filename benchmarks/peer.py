@@ -175,7 +175,11 @@ def _quality(python: Path, place: Path, seed: int, updates: int) -> dict[str, An
     with D3rlpy(python, replay.logs, config.algorithm, 1, seed) as peer:  # type: ignore[arg-type]
         peer.fit(updates)
         returns["d3rlpy"] = run_episodes(family, slots, PeerAgent(peer, family.action_dim), seed).returns
-    return {"seed": seed, "updates": updates, **{k: x.reshape(len(mdps), -1).mean(1).tolist() for k, x in returns.items()}}
+    return {
+        "seed": seed,
+        "updates": updates,
+        **{k: x.reshape(len(mdps), -1).mean(1).tolist() for k, x in returns.items()},
+    }
 
 
 def section(rows: Rows) -> str:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -22,7 +21,12 @@ from bmrl.experiments.velocity import LAPTOP_BCQ, LAPTOP_SAC
 from bmrl.figures.style import BLUE, GREEN, ORANGE, RED, panels
 from bmrl.runs.metrics import Metrics
 
-LEARNERS: dict[str, BCQ | SAC] = {"BCQ laptop": LAPTOP_BCQ, "SAC laptop": LAPTOP_SAC, "BCQ paper": BCQ(), "SAC paper": SAC()}
+LEARNERS: dict[str, BCQ | SAC] = {
+    "BCQ laptop": LAPTOP_BCQ,
+    "SAC laptop": LAPTOP_SAC,
+    "BCQ paper": BCQ(),
+    "SAC paper": SAC(),
+}
 COLOURS = dict(zip(LEARNERS, (BLUE, GREEN, ORANGE, RED), strict=True))
 UPDATES = 10_000  # planned, so that it logs at every 25th: the laps are that long, and few are made
 WAYS: dict[str, int | None] = {"one by one": 1, "two at once": 2, "four at once": 4, "all at once": None}

@@ -72,7 +72,9 @@ def section(rows: Rows) -> str:
         cells = [f"{found[v, k] * 1e3:.2f} | {found[v, k] / found[v, counts[0]]:.2f}" for v in COLOURS]
         lines.append(f"| {k:,} | {' | '.join(cells)} |")
     slopes = [f"{v} {slope(counts, [found[v, k] for k in counts]):.2f}" for v in COLOURS]
-    return "\n".join([*lines, "", f"Slope of the logarithms (0: independent of K, 1: proportional): {', '.join(slopes)}."])
+    return "\n".join(
+        [*lines, "", f"Slope of the logarithms (0: independent of K, 1: proportional): {', '.join(slopes)}."]
+    )
 
 
 def draw(rows: Rows) -> Figure:
@@ -82,6 +84,8 @@ def draw(rows: Rows) -> Figure:
         own = [row for row in rows if row["variant"] == variant]
         multiples = [row["seconds_a_step"] / own[0]["seconds_a_step"] for row in own]
         axes.plot([row["K"] for row in own], multiples, "o-", color=colour, label=variant)
-    axes.set(xscale="log", yscale="log", xlabel="K train MDPs", ylabel="smallest K = 1", title="Cost of a step of phase 2")
+    axes.set(
+        xscale="log", yscale="log", xlabel="K train MDPs", ylabel="smallest K = 1", title="Cost of a step of phase 2"
+    )
     axes.legend()
     return figure
