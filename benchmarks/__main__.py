@@ -61,6 +61,8 @@ def report(place: Path, docs: Path) -> None:
         picture = docs / "images" / f"benchmark-{name}.png"
         with styled():
             benchmark.draw(found["rows"]).savefig(picture, dpi=DPI)
+        if "--short" in found["command"]:
+            sections.append("*Of the next section there is only a trial: it shows that it runs, and no figures.*")
         sections += [
             benchmark.section(found["rows"]).strip(),
             f"![{name}](images/{picture.name})",

@@ -123,8 +123,8 @@ def section(rows: Rows) -> str:
     lines = [
         "## Collection",
         "",
-        f"Control steps a second of n HalfCheetahs, random actions, beside Gymnasium's vector environments of {ENVIRONMENT} "
-        "(the same model, five simulation steps each):",
+        "Control steps a second of n HalfCheetahs, random actions, beside Gymnasium's vector environments of "
+        f"{ENVIRONMENT} (the same model, five simulation steps each):",
         "",
         "| n | bmrl | sync | async | beside sync | beside async |",
         "|---|---|---|---|---|---|",
@@ -140,8 +140,8 @@ def section(rows: Rows) -> str:
         [
             *lines,
             "",
-            f"A whole collection ({whole['learners']} MDPs, {whole['transitions']:,} transitions each, SAC of laptop size, "
-            f"programs compiled before): {whole['whole']:.0f} s, of which {shares}.",
+            f"A whole collection ({whole['learners']} MDPs, {whole['transitions']:,} transitions each, SAC of laptop "
+            f"size, programs compiled before): {whole['whole']:.0f} s, of which {shares}.",
         ]
     )
 

@@ -51,7 +51,7 @@ def measure(place: Path, short: bool) -> Rows:
 
 
 def one(learners: int, transitions: int, updates: int, batches: Path) -> dict[str, float]:
-    """Seconds to open the batches, to train on them, and the largest memory of the process beyond what it began with."""
+    """Seconds to open the batches, and to train on them; the largest memory beyond what the process began with."""
     shutil.rmtree(batches, ignore_errors=True)
     for k, log in enumerate(random_replay(learners, transitions, POINT_GOAL, 20).logs):
         rows = log.take(np.arange(log.size))
@@ -84,11 +84,11 @@ def section(rows: Rows) -> str:
     lines = [
         "## Growth",
         "",
-        f"Phase 1 of point-goal's learners (laptop size), {UPDATES} updates each, from batches of random numbers on the disk, "
-        f"in a process of its own: {PER_MDP} transitions an MDP against K, {FEW} MDPs against transitions. Opening a batch "
-        "reads it and checks it; phase 1 includes its compilation and the statistics of the data; memory is what the "
-        "process allocates (RssAnon) beyond what it held before. The slope is that of the logarithms between the last two "
-        "points, where constant parts weigh least: 1 is proportional.",
+        f"Phase 1 of point-goal's learners (laptop size), {UPDATES} updates each, from batches of random numbers on "
+        f"the disk, in a process of its own: {PER_MDP} transitions an MDP against K, {FEW} MDPs against transitions. "
+        "Opening a batch reads it and checks it; phase 1 includes its compilation and the statistics of the data; "
+        "memory is what the process allocates (RssAnon) beyond what it held before. The slope is that of the "
+        "logarithms between the last two points, where constant parts weigh least: 1 is proportional.",
     ]
     for against in ("K", "transitions"):
         own = [row for row in rows if row["against"] == against]
@@ -116,4 +116,4 @@ def draw(rows: Rows) -> Figure:
 
 
 if __name__ == "__main__":
-    print(json.dumps(one(*map(int, sys.argv[1:4]), Path(sys.argv[4]))))
+    print(json.dumps(one(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))))

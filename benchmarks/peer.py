@@ -188,18 +188,16 @@ def section(rows: Rows) -> str:
     lines = [
         "## Phase 1 beside d3rlpy",
         "",
-        "BCQ of d3rlpy 2.8.1 (PyTorch 2.13 on the CPU) with the same data, networks, minibatches, constants and number of "
-        "threads, its `fit` with logging and progress off; bmrl's phase 1 as the command runs it. d3rlpy has one "
+        "BCQ of d3rlpy 2.8.1 (PyTorch 2.13 on the CPU) with the same data, networks, minibatches, constants and number "
+        "of threads, its `fit` with logging and progress off; bmrl's phase 1 as the command runs it. d3rlpy has one "
         "learner a process: one process with all threads, or a process a core with one thread each; the faster counts.",
         "",
         f"| sizes | bmrl, K = {K}: updates/s | d3rlpy, one process | d3rlpy, a process a core | bmrl is faster |",
         "|---|---|---|---|---|",
     ]
     for row in speeds:
-        one, each = row["one process"], row["a process a core"]
-        lines.append(
-            f"| {row['size']} | {row['bmrl']:,.0f} | {one:,.0f} | {each:,.0f} | **{row['bmrl'] / max(one, each):.1f}x** |"
-        )
+        own, one, each = row["bmrl"], row["one process"], row["a process a core"]
+        lines.append(f"| {row['size']} | {own:,.0f} | {one:,.0f} | {each:,.0f} | **{own / max(one, each):.1f}x** |")
     lines += [
         "",
         f"Quality: learners of laptop size, minibatches of 128, {returns[0]['updates']:,} updates on the batches of "

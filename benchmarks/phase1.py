@@ -82,7 +82,7 @@ def ways(name: str, rounds: int) -> Rows:
     def updates(state: Any, batches: Any, key: jax.Array) -> Any:
         def one(i: jax.Array, state: Any) -> Any:
             batch = jax.tree.map(lambda x: x[i], batches)
-            return algorithm.update(state, batch, jax.random.fold_in(key, i))[0]  # type: ignore[arg-type]
+            return algorithm.update(state, batch, jax.random.fold_in(key, i))[0]
 
         return jax.lax.fori_loop(0, steps, one, state)
 
@@ -116,9 +116,9 @@ def section(rows: Rows) -> str:
     lines = [
         "## Phase 1 beside the machine's limit",
         "",
-        "Updates of K learners a second, all of the stage counted (reading minibatches, checks, logging), on HalfCheetah's "
-        "sizes. The limit is the best square matrix product, each device with one of its own, in GFLOP/s: "
-        f"{products}. An update's FLOPs are those of its layers' products (`benchmarks/flops.py`).",
+        "Updates of K learners a second, all of the stage counted (reading minibatches, checks, logging), on "
+        "HalfCheetah's sizes. The limit is the best square matrix product, each device with one of its own, in "
+        f"GFLOP/s: {products}. An update's FLOPs are those of its layers' products (`benchmarks/flops.py`).",
         "",
         "| learner | K | updates/s | MFLOP an update | GFLOP/s | share of the limit | state of a learner |",
         "|---|---|---|---|---|---|---|",

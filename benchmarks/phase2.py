@@ -58,10 +58,11 @@ def section(rows: Rows) -> str:
     lines = [
         "## Phase 2 against K",
         "",
-        "Seconds a step of phase 2 with point-goal's students and minibatches of laptop size, reading and logging counted, "
-        "as a multiple of those at the smallest K. The default's f has an output for each train MDP, so that its last "
-        "layer grows with K; the paper's has none. What the learners say of a transition is computed once, before the "
-        "first step, and read as the transitions are: here it lies in memory.",
+        "Seconds a step of phase 2 with point-goal's students and minibatches of laptop size, reading and logging "
+        "counted, as a multiple of those at the smallest K. The default's f has an output for each train MDP, so that "
+        "its last layer grows with K; the paper's has none. Either reads as many different batches in a step as it has "
+        "contexts, where there are so many. What the learners say of a transition is computed once, before the first "
+        "step, and read as the transitions are: here it lies in memory.",
         "",
         "| K | default: ms a step | multiple | paper: ms a step | multiple |",
         "|---|---|---|---|---|",

@@ -75,7 +75,7 @@ def _prepare(run: Path, learners: int) -> None:
 
 
 def first_step(run: Path, cache: Path) -> float:
-    """Seconds from the start of ``bmrl teach`` to its first row of losses: 50 to 100 updates of every learner included."""
+    """Seconds from the start of ``bmrl teach`` to its first row of losses, dozens of updates of each included."""
     metrics = run / "metrics.csv"
     shutil.rmtree(run / "teachers", ignore_errors=True)
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
@@ -124,9 +124,9 @@ def section(rows: Rows) -> str:
             f"| `bmrl teach` to its first losses, second run | {first['warm']:.1f} | first run, which compiles: "
             f"{first['cold']:.1f} |",
             "",
-            f"The latter is {EXPERIMENT} at laptop size; some dozens of updates of each learner are included. The loops of "
-            f"a whole run of point-goal at smoke size compile {compiled['programs']} programs, {compiled['again']} of them "
-            "more than once.",
+            f"The latter is {EXPERIMENT} at laptop size; dozens of updates of each learner are included. The loops "
+            f"of a whole run of point-goal at smoke size compile {compiled['programs']} programs, {compiled['again']} "
+            "of them more than once.",
         ]
     )
 
