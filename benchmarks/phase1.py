@@ -67,7 +67,7 @@ def measure(place: Path, short: bool) -> Rows:
             )
             print(rows[-1], flush=True)
         rows += ways(name, 2 if short else 4)
-    best = {f"{library} {n}": rate for (library, n), rate in limit.best.items()}
+    best = [(f"{library} {n}", rate) for (library, n), rate in limit.best.items()]
     return [*rows, {"limit": limit.rate, "products": best}]
 
 
@@ -112,7 +112,7 @@ def _parts(rows: Rows) -> tuple[Rows, Rows, dict[str, Any]]:
 def section(rows: Rows) -> str:
     """See `Benchmark`."""
     taught, mapped, limit = _parts(rows)
-    products = ", ".join(f"{way} {rate / 1e9:,.0f}" for way, rate in limit["products"].items())
+    products = ", ".join(f"{way} {rate / 1e9:,.0f}" for way, rate in limit["products"])
     lines = [
         "## Phase 1 beside the machine's limit",
         "",
