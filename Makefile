@@ -30,9 +30,9 @@ test: lint
 torture: setup
 	$(BIN)/python -m torture
 
-# On idle cores: a busy neighbour changes the figures. On two, estimated from trials: phase1 12 minutes, peer 15, growth
-# 12, phase2 5, collection and start 2 each. One alone: .venv/bin/python -m benchmarks NAME. The peer's environment is
-# made in runs/benchmarks/peer (1 GB).
+# On idle cores: a busy neighbour changes the figures. On two, estimated from trials: phase1 10 minutes, peer 10, growth
+# 6 (and 12 GB of memory), phase2 5, collection and start 2 each. One alone: .venv/bin/python -m benchmarks NAME. The
+# peer's environment is made in runs/benchmarks/peer, of 1 GB.
 bench: setup
 	$(BIN)/python -m benchmarks
 
@@ -60,4 +60,4 @@ lock: setup
 # Leaves runs/ alone: those are results.
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find src tests tools torture -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests tools torture benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
