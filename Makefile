@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test torture docs lint format lock clean
+.PHONY: setup run test torture bench docs lint format lock clean
 
 setup: $(INSTALLED)
 
@@ -29,6 +29,12 @@ test: lint
 # where they were stopped; remove runs/torture to begin anew.
 torture: setup
 	$(BIN)/python -m torture
+
+# On idle cores: a busy neighbour changes the figures. On two, estimated from trials: phase1 10 minutes, peer 10, growth
+# 6 (and 12 GB of memory), phase2 5, collection and start 2 each. One alone: .venv/bin/python -m benchmarks NAME. The
+# peer's environment is made in runs/benchmarks/peer, of 1 GB.
+bench: setup
+	$(BIN)/python -m benchmarks
 
 # The pages of docs/ and the reference of the Python API, as site/index.html. Not --quiet: what is not shown is not counted.
 docs: setup
@@ -54,4 +60,4 @@ lock: setup
 # Leaves runs/ alone: those are results.
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find src tests tools torture -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests tools torture benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

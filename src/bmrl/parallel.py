@@ -30,7 +30,7 @@ def set_up_jax() -> None:
     with contextlib.suppress(RuntimeError):  # the backend is up already: keep the devices that it has
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     jax.config.update("jax_compilation_cache_dir", str(_cache()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _cache() -> Path:
@@ -53,23 +53,23 @@ def mend_cache() -> None:
     logging.getLogger("py.warnings").addFilter(remove)
 
 
-def mesh() -> Mesh:
-    """All local devices in one axis."""
-    return Mesh(np.array(jax.local_devices()), (AXIS,))
+def mesh(learners: int) -> Mesh:
+    """The local devices in one axis, no more of them than learners: the cores of the others work for these."""
+    return Mesh(np.array(jax.local_devices()[:learners]), (AXIS,))
 
 
 def padded(learners: int) -> int:
-    """The number of learners rounded up to a multiple of the devices; the extra ones are copies of the last."""
-    devices = jax.local_device_count()
+    """The number of learners rounded up to a multiple of their devices; the extra ones are copies of the last."""
+    devices = mesh(learners).size
     return -(-learners // devices) * devices
 
 
 def shard(tree: Any) -> Any:
     """Put arrays [K, ...] on the devices, the leading axis divided among them, padded with copies of the last."""
-    sharding = NamedSharding(mesh(), PartitionSpec(AXIS))
 
     def put(x: Any) -> jax.Array:
         x = np.asarray(x)
+        sharding = NamedSharding(mesh(len(x)), PartitionSpec(AXIS))
         extra = padded(len(x)) - len(x)
         return jax.device_put(np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]) if extra else x, sharding)
 
@@ -87,26 +87,28 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def over_learners(
-    function: Callable, replicated: int = 0, donate: tuple[int, ...] = (), one_by_one: bool = False
+    function: Callable, replicated: int = 0, donate: tuple[int, ...] = (), at_once: int | None = None
 ) -> Callable:
     """``function``, written for one learner, over the K learners [K, ...] of its arguments, as one compiled program.
 
     The last ``replicated`` arguments are the same for every learner. ``donate`` names arguments whose memory may be
-    reused for the result. Each device takes its learners side by side (``vmap``) or ``one_by_one`` (``lax.map``):
-    for loops of large matrix products the latter is about 1.9 times as fast on a CPU, where a batched product is
-    slower than the products one after the other.
+    reused for the result. Each device takes so many of its learners ``at_once`` (``vmap``), all of them if None, and
+    group after group (``lax.map``): with 1, loops of large matrix products are fastest on a CPU, where a batched
+    product is slower than the products one after the other (docs/benchmarks.md).
     """
 
     def program(*args: Any) -> Any:
         def body(*args: Any) -> Any:
             mapped, shared = (args[:-replicated], args[-replicated:]) if replicated else (args, ())
-            if one_by_one:
-                return jax.lax.map(lambda one: function(*one, *shared), mapped)
-            return jax.vmap(lambda *one: function(*one, *shared))(*mapped)
+            if at_once is None:
+                return jax.vmap(lambda *one: function(*one, *shared))(*mapped)
+            size = at_once if at_once > 1 else None  # a group of one would be a batched product again
+            return jax.lax.map(lambda one: function(*one, *shared), mapped, batch_size=size)
 
         mapped = len(args) - replicated
         specs = (PartitionSpec(AXIS),) * mapped + (PartitionSpec(),) * replicated
-        return jax.shard_map(body, mesh=mesh(), in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)(*args)
+        devices = mesh(len(jax.tree.leaves(args)[0]))
+        return jax.shard_map(body, mesh=devices, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)(*args)
 
     return jax.jit(program, donate_argnums=donate)
 

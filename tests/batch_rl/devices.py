@@ -25,8 +25,8 @@ assert len(sharded["x"].sharding.device_set) == 2
 np.testing.assert_array_equal(sharded["x"][3], tree["x"][2])
 jax.tree.map(np.testing.assert_array_equal, parallel.unshard(sharded, K), tree)
 
-for one_by_one in (False, True):
-    many = parallel.over_learners(step, replicated=2, donate=(0,), one_by_one=one_by_one)
+for at_once in (None, 1, 2):
+    many = parallel.over_learners(step, replicated=2, donate=(0,), at_once=at_once)
     out = many(parallel.shard(tree), scale, 1)
     before = parallel.unshard(out, K)
     for k in range(K):

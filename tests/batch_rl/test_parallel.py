@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 
 def test_learners_over_devices():
     script = Path(__file__).with_name("devices.py")
@@ -18,7 +20,6 @@ def test_an_entry_of_the_cache_that_was_cut_short_is_warned_of_once(tmp_path):
         "logging.basicConfig()\n"
         "parallel.set_up_jax()\n"
         "parallel.mend_cache()\n"
-        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)\n"
         "print(jax.jit(lambda x: x + 1)(1))\n"
     )
 
@@ -33,3 +34,16 @@ def test_an_entry_of_the_cache_that_was_cut_short_is_warned_of_once(tmp_path):
     for entry in (tmp_path / "bmrl" / "jax").glob("jit__lambda-*"):
         os.truncate(entry, entry.stat().st_size // 2)
     assert [said(), said()] == [1, 0]
+
+
+def test_eight_devices_train_what_one_does(tmp_path):
+    script, found = Path(__file__).with_name("sharded.py"), {}
+    for devices in (1, 8):
+        words = [sys.executable, "-W", "error", script, str(devices), tmp_path / f"{devices}.npz"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        found[devices] = np.load(tmp_path / f"{devices}.npz")
+    assert found[1].files
+    for name in found[1].files:
+        assert len(found[8][name]) == 11
+        np.testing.assert_allclose(found[8][name], found[1][name], rtol=1e-4, atol=1e-5)

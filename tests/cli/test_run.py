@@ -446,7 +446,7 @@ def test_batches_learners_and_students_of_different_runs_are_not_mixed(run: Path
         with pytest.raises(BmrlError, match=other):
             stage(here)
     with pytest.raises(BmrlError, match=other):
-        export_policy(here, "default", tmp_path / "policy")
+        export_policy(here, tmp_path / "policy")
     shutil.move(directory / "students" / "default", tmp_path / "student")
     with pytest.raises(BmrlError, match=r"teachers/default " + other):
         pipeline.distill_stage(here)

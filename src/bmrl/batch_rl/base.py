@@ -93,6 +93,11 @@ class Critics(eqx.Module):
         inputs = jnp.concatenate([observations, actions], axis=-1)
         return jax.vmap(lambda member: member(inputs)[..., 0])(self.members)
 
+    def first(self, observations: Array, actions: Array) -> Array:
+        """The first member's value of (s, a), [...], without computing the others'."""
+        member = jax.tree.map(lambda x: x[0], self.members)
+        return member(jnp.concatenate([observations, actions], axis=-1))[..., 0]
+
 
 def polyak(target: Tree, online: Tree, rate: float) -> Tree:
     """Move the target network a step of ``rate`` towards the online network."""

@@ -143,7 +143,7 @@ class BCQ:
         s = jnp.broadcast_to(s, (self.candidates, *s.shape))
         z = clipped_latents(key, (*s.shape[:-1], latent_dim(state.perturbation.biases[-1].shape[-1])))
         actions = perturb(state.perturbation, s, state.generator.decode(s, z), self.max_perturbation)
-        best = state.critics(s, actions)[0].argmax(0)
+        best = state.critics.first(s, actions).argmax(0)
         return jnp.take_along_axis(actions, best[None, ..., None], axis=0)[0]
 
     def targets(self, state: BCQState, observations: Array, actions: Array, key: Array) -> Targets:
@@ -152,7 +152,7 @@ class BCQ:
         z = clipped_latents(key, (*s.shape[:-1], latent_dim(actions.shape[-1])))
         candidates = state.generator.decode(s, z)
         corrections = correction(state.perturbation, s, candidates, self.max_perturbation)
-        return Targets(state.critics(s, actions)[0], z, candidates, corrections)
+        return Targets(state.critics.first(s, actions), z, candidates, corrections)
 
 
 # ---------------------------------------------------------------------- the policy's parts
@@ -208,4 +208,4 @@ def perturbation_loss_fn(
     perturbation: MLP, critics: Critics, s: Array, candidates: Array, max_perturbation: float
 ) -> Array:
     """-mean Q_1(s, a + xi(s, a)) at one sampled candidate a (Fujimoto et al. 2018a, Eq. 14)."""
-    return -critics(s, perturb(perturbation, s, candidates, max_perturbation))[0].mean()
+    return -critics.first(s, perturb(perturbation, s, candidates, max_perturbation)).mean()

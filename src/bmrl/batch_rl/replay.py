@@ -61,7 +61,7 @@ class Episodes(NamedTuple):
 
     def take(self, index: Int[np.ndarray, "*m"]) -> Transition:
         """See `Log`."""
-        rows = index + np.searchsorted(self.ends, index, side="right")
+        rows = index + self.ends.searchsorted(index, side="right")
         return Transition(  # ndarray.take is about twice as fast as indexing
             self.observations.take(rows, axis=0),
             self.actions.take(index, axis=0),
@@ -72,7 +72,7 @@ class Episodes(NamedTuple):
 
     def starts(self, index: Int[np.ndarray, "*m"]) -> Int[np.ndarray, "*m"]:
         """See `Log`."""
-        episode = np.searchsorted(self.ends, index, side="right")
+        episode = self.ends.searchsorted(index, side="right")
         return np.where(episode > 0, self.ends[episode - 1], 0)
 
     def visited(self) -> Iterator[Float[np.ndarray, "rows observation"]]:
@@ -117,15 +117,12 @@ class Replay:
         mdp, index = np.ravel(mdp), np.ravel(index)
         order = np.argsort(mdp, kind="stable")
         which, first = np.unique(mdp[order], return_index=True)
-        groups = np.split(order, first[1:])
-        parts = [read(self.logs[k], index[group]) for k, group in zip(which, groups, strict=True)]
-        found = []
-        for arrays in zip(*parts, strict=True):
-            out = np.empty((len(mdp), *arrays[0].shape[1:]), arrays[0].dtype)
-            for group, array in zip(groups, arrays, strict=True):
-                out[group] = array
-            found.append(out)
-        return found
+        sorted_index, ends = index[order], [*first[1:].tolist(), len(mdp)]
+        groups = zip(which.tolist(), first.tolist(), ends, strict=True)
+        parts = [read(self.logs[k], sorted_index[start:end]) for k, start, end in groups]
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return [np.concatenate(arrays).take(back, axis=0) for arrays in zip(*parts, strict=True)]
 
 
 def stack(batches: Sequence[Batch]) -> Replay:

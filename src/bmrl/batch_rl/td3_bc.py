@@ -107,7 +107,7 @@ class TD3BC:
         del key
         s = state.normaliser(observations)
         latents = jnp.zeros((*actions.shape[:-1], 0))
-        return Targets(state.critics(s, actions)[0], latents, jnp.tanh(state.actor(s)))
+        return Targets(state.critics.first(s, actions), latents, jnp.tanh(state.actor(s)))
 
 
 # ---------------------------------------------------------------------- losses
@@ -127,6 +127,6 @@ def critics_loss_fn(critics: Critics, s: Array, actions: Array, y: Array) -> tup
 def actor_loss_fn(actor: MLP, critics: Critics, s: Array, actions: Array, greed: float) -> Array:
     """-lambda mean Q_1(s, pi(s)) + mean (pi(s) - a)^2, lambda = alpha / mean |Q_1| (Fujimoto & Gu 2021, Eqs. 3, 5)."""
     chosen = jnp.tanh(actor(s))
-    q = critics(s, chosen)[0]
+    q = critics.first(s, chosen)
     weight = jax.lax.stop_gradient(greed / jnp.abs(q).mean())
     return -weight * q.mean() + ((chosen - actions) ** 2).mean()

@@ -182,7 +182,7 @@ def _programs(algorithm: Algorithm, spec: Spec) -> tuple[Any, Any, Any]:
     return (
         parallel.over_learners(init, replicated=1),
         jax.jit(jax.vmap(draw, in_axes=(0, 0, None))),
-        parallel.over_learners(train, replicated=2, donate=(0,), one_by_one=True),
+        parallel.over_learners(train, replicated=2, donate=(0,), at_once=1),
     )
 
 
