@@ -67,6 +67,7 @@ ALLOWED: dict[str, set[str]] = {
         "batch_rl",
         "evaluate",
         "experiments",
+        "policy",
         "workflow",
     },
     "__main__": {"cli"},

@@ -16,6 +16,7 @@ __all__ = [
     "Spec",
     "Targets",
     "Transition",
+    "export_policy",
     "get_experiment",
     "get_family",
     "load_agent",
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from bmrl.evaluate.rollout import run_episodes
     from bmrl.experiments import Experiment, get_experiment
     from bmrl.families import Family, GymnasiumFamily, get_family
+    from bmrl.policy import export_policy
     from bmrl.types import Spec, Transition
     from bmrl.workflow import load_agent, run
 else:
@@ -51,6 +53,8 @@ else:
                 from bmrl import experiments as module
             case "Algorithm" | "Targets":
                 from bmrl import batch_rl as module
+            case "export_policy":
+                from bmrl import policy as module
             case "run" | "load_agent":
                 from bmrl import workflow as module
             case "run_episodes":

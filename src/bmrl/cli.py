@@ -270,8 +270,11 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Policy 
     if isinstance(command, Data):
         return execute_data(command.command)
     with stopping.saving_first():  # a signal that ends an import of compiled code can crash the process
-        from bmrl import parallel, pipeline, report, workflow
+        from bmrl import parallel, pipeline
         from bmrl.experiments import get_experiment
+
+        if not isinstance(command, Policy):  # which draws nothing: Matplotlib stays out
+            from bmrl import report, workflow
     stopping.stop_if_asked()
     parallel.set_up_jax()
     parallel.mend_cache()
@@ -317,7 +320,7 @@ def export_student(command: ExportPolicy) -> None:
     from bmrl.pipeline import open_run
     from bmrl.policy import export_policy
 
-    export_policy(open_run(command.directory), command.variant, command.out, command.fallback)
+    export_policy(open_run(command.directory), command.out, command.variant, command.fallback)
     print(f"exported to {command.out}: bmrl.runtime.Policy.load({str(command.out)!r}) reads it")
 
 

@@ -5,6 +5,7 @@ DIR/
   manifest.json          bounds, scaling, the context's size, the fallback; with the SHA-256 of all
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,22 @@ SIZES = 48  # transitions of the largest of them: three times what the misfit lo
 QUANTILE = 0.999  # of the misfit: its limit
 
 
-def export_policy(run: Run, variant: str, out: Path, fallback: Sequence[float] = ()) -> None:
-    """Write a student of a run as a policy to the directory ``out``, where an earlier policy is replaced.
+def export_policy(
+    run: Run, out: str | os.PathLike[str], variant: str = "default", fallback: Sequence[float] = ()
+) -> None:
+    """Write a student of a run as a policy to a directory, where an earlier policy is replaced.
 
-    ``fallback`` is the action where an observation cannot be used, [d_a] in the user's units; by default the mean of
-    the logged ones.
+    Args:
+        run: what `bmrl.run` returns.
+        out: the directory to make, which `bmrl.runtime.Policy.load` reads.
+        variant: the student.
+        fallback: the action where an observation cannot be used, [d_a] in the user's units; by default the mean of the
+            logged ones.
 
-    Raises BmrlError where the run has no such student or no batches, or ``out`` holds something else.
+    Raises:
+        BmrlError: the run has no such student or no batches, or ``out`` holds something else.
     """
+    out = Path(out)
     check_variants(run.experiment, [variant])
     if is_committed(out) and read_json(out / MANIFEST).get("format") != FORMAT:
         raise BmrlError(f"{out} holds something else than a policy: choose another --out")

@@ -103,7 +103,7 @@ def test_an_exported_policy_acts_as_the_student_does(run: Path, tmp_path: Path) 
     bmrl("policy", "export", run, "--out", out, "--variant", "paper", "--fallback", "0.5", "-1")
     assert Policy.load(out).fallback.tolist() == [0.5, -1.0]
     for variant in ("paper", "default"):
-        export_policy(opened, variant, out)  # in the place of the one before
+        export_policy(opened, out, variant)  # in the place of the one before
         policy = Policy.load(out)
         assert policy.family == "point-goal"
         student, config = pipeline.load_student(run / "students" / variant)
@@ -125,7 +125,7 @@ def test_an_exported_policy_acts_as_the_student_does(run: Path, tmp_path: Path) 
         ("--fallback", "default", out, (2.0, 0.0)),
     ):
         with pytest.raises(BmrlError, match=says):
-            export_policy(opened, variant, path, fallback)
+            export_policy(opened, path, variant, fallback)
 
 
 def test_evaluate_adds_rows_for_any_mdp_and_context(run: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 from bmrl.data.mapping import read_mapping
 from bmrl.data.suggest import suggest
 from bmrl.errors import BmrlError
-from tests.data.logs import csv, run
-from tests.data.test_importing import ARRAYS, assert_holds, building, d4rl, flat
+from tests.data.logs import ARRAYS, assert_holds, csv, d4rl, flat, run
+from tests.data.test_buildings import building
 
 
 def drafted(place, file, **decided):

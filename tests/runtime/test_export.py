@@ -1,6 +1,8 @@
 """What a run's student becomes when it leaves: its bounds and scaling, and what it calls unlike the train MDPs."""
 
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -110,3 +112,18 @@ def test_an_mdp_unlike_all_trained_on_is_told(batches, caplog):
     logs = policy.warm_start(log | {"rewards": np.ones(4)}, log | {"rewards": np.full(4, 1.6)})
     assert policy.familiar(logs).tolist() == [True, False]
     np.testing.assert_allclose(policy.identity(logs)[:, 0], [1, 1], atol=1e-3)  # for it is nearest to the first
+
+
+def test_the_command_draws_nothing(tmp_path):
+    """Matplotlib takes longer to import than all that export needs."""
+    code = f"""
+import sys
+from bmrl.cli import main
+sys.argv = ["bmrl", "policy", "export", {str(tmp_path / "none")!r}, "--out", {str(tmp_path / "policy")!r}]
+try:
+    main()
+finally:
+    assert "matplotlib" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and "holds no run" in done.stderr

@@ -23,6 +23,7 @@ from bmrl.data.npz import DAMAGED, Npy
 from bmrl.data.readers import CHUNK_BYTES, Array, Chunk, Key, Reader, Source, Use
 from bmrl.errors import BmrlError
 
+PADDING_STEPS = 2  # so many steps of nothing but zeros at an episode's end are taken for padding
 MAX_EPISODE_BYTES = 1 << 28  # of stacked arrays, where episodes are read whole
 
 
@@ -196,11 +197,27 @@ class ArrayReader(Reader):
                     name: self._flat(name, array.read(prefix, start, stop), longest, uses[name], first, name in late)
                     for name, array in arrays.items()
                 }
+                self._check_padding(columns, first)
                 size = (stop - start) * longest
                 episodes = np.repeat(np.arange(start, stop) + number * wanted[-1], longest)
                 valid = np.tile(np.arange(longest) < longest - 1, stop - start) if lasts_alone else None
                 mdps = Key(np.zeros(size, np.int64), [str(number)]) if before == 2 else None
                 yield Chunk(first, size, columns, valid, episodes, mdps)
+
+    def _check_padding(self, columns: Mapping[str, Any], first: int) -> None:
+        """Refuses episodes that end in steps of zeros, unless the mapping says what these are."""
+        if self._mapping.padding is not None or self._mapping.valids is not None:
+            return
+        names = {pick.name for key in ("observations", "actions", "rewards") for pick in self._picks(key)}
+        empty = [~np.nan_to_num(columns[name], nan=0.0).reshape(len(columns[name]), -1).any(axis=1) for name in names]
+        ends = np.logical_and.reduce(empty).reshape(-1, self._lengths[-1])[:, -PADDING_STEPS:].all(axis=1)
+        if ends.any():
+            row = first + (int(ends.argmax()) + 1) * self._lengths[-1] - PADDING_STEPS
+            raise self._mapping.error(
+                "padding",
+                f"{self.where(row)}: from here to the episode's end all is 0. If steps fill the episode up, name the "
+                'array that says where: padding = "not mask"; else padding = "none"',
+            )
 
     def _flat(self, name: str, values: Array, longest: int, use: Use, first: int, late: bool) -> Any:
         """Episodes [e, T, ...] as rows [e L, ...], each filled up to L of them."""

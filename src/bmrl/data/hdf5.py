@@ -81,7 +81,8 @@ def check_array(array: Any, name: str, path: Path) -> Any:
     """The array itself; raises ``BmrlError`` where reading it could run code, leave the file or fill the memory."""
     where = f"{path}: the array {name!r}"
     if array.dtype.kind not in "biufS" or array.dtype.names is not None:
-        raise BmrlError(f"{where} has dtype {array.dtype}, numbers or texts of one length are needed")
+        texts = "; write texts by numpy's astype('S')" if h5py.check_string_dtype(array.dtype) else ""
+        raise BmrlError(f"{where} has dtype {array.dtype}, numbers or texts of one length are needed{texts}")
     if array.shape is None or len(array.shape) == 0:
         raise BmrlError(f"{where} has no rows: it is a single value")
     if array.is_virtual or array.external:

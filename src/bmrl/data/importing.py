@@ -69,6 +69,7 @@ def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, re
             for name in names:
                 assembler = Assembler(name, mapping, intake.labels, function, intake.scratch)
                 found[name] = assembler.assemble(intake.logs[name].rows.read())
+                found[name].counts.update(rows=intake.logs[name].padding, unused=intake.logs[name].padding)
                 progress.update(len(found))
         problems = [(name, problem) for name in names for problem in found[name].problems.values()]
         problems += [(name, Problem("alone", "all rows", n)) for name in names if (n := _lonely(found[name]))]

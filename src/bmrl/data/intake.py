@@ -1,7 +1,6 @@
 """Distributes the rows of files among MDPs, in the form in which episodes are made of them."""
 
 import zoneinfo
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +11,7 @@ from bmrl.data.clock import Clock
 from bmrl.data.episodes import FLAGS, Array, Labels, row_type, scaling
 from bmrl.data.mapping import NONE, Mapping, Pick
 from bmrl.data.readers import MISSING_FLAG, Chunk, Key, Reader, Times, Use
-from bmrl.data.sources import name_from_file
-from bmrl.errors import BmrlError
+from bmrl.data.sources import ONLY, name_from_file
 from bmrl.runs.storage import Scratch, ScratchArray
 
 MAX_MDPS = 400  # a file waits open for each; a column that names more is hardly that of the MDPs
@@ -28,10 +26,12 @@ class Log:
         files: the numbers of the files that they come from.
         episodes: {(file, its name there): number}, by first appearance.
         clock: of its local times.
+        padding: how many rows more were nothing.
     """
 
     rows: ScratchArray
     clock: Clock | None
+    padding: int = 0
     files: set[int] = field(default_factory=set)
     episodes: dict[Any, int] = field(default_factory=dict)
 
@@ -87,7 +87,7 @@ class Intake:
 
     def _take(self, number: int, chunk: Chunk, infos: dict[str, str]) -> None:
         reader, mapping = self.readers[number], self.mapping
-        vectors = {key: _matrix(chunk, picks) for key, picks in self._vectors.items() if picks}
+        vectors = {key: self._matrix(chunk, key) for key, picks in self._vectors.items() if picks}
         if self._type is None:
             self._begin(chunk, vectors, {name: chunk.columns[column].shape[1:] for name, column in infos.items()})
         assert self._type is not None
@@ -110,6 +110,10 @@ class Intake:
             rows[key] = self._flag(chunk, key) if key in self._columns else 0
         valid = np.ones(chunk.size, bool) if chunk.valid is None else chunk.valid
         rows["valid"] = valid if "valids" not in self._columns else valid & (self._flag(chunk, "valids") != 0)
+        padding = np.zeros(chunk.size, bool) if "padding" not in self._columns else self._flag(chunk, "padding") == 1
+        if chunk.valid is not None:  # an observation more than actions: the first row of padding holds the last one
+            rows["valid"] &= ~padding
+            padding[:] = False
         rows["exact"] = chunk.valid is not None
         rows["file"], rows["row"] = number, np.arange(chunk.first, chunk.first + chunk.size)
         names = self._names(number, chunk)
@@ -118,6 +122,10 @@ class Intake:
         for part in np.split(order, starts[1:]):
             log = self._log(names.names[int(names.codes[part[0]])])
             log.files.add(number)
+            log.padding += int(padding[part].sum())
+            part = part[~padding[part]]
+            if not part.size:
+                continue
             mine = rows[part]
             mine["episode"] = self._episodes(log, number, chunk, part)
             if "time" in self._columns:
@@ -126,7 +134,7 @@ class Intake:
 
     def _begin(self, chunk: Chunk, vectors: dict[str, Array], infos: dict[str, tuple[int, ...]]) -> None:
         """What the first rows tell of all: how wide they are, and what their columns are called."""
-        names = {key: _labels(chunk, self._vectors[key]) for key in ("observations", "actions")}
+        names = {key: self._labels(chunk, key) for key in ("observations", "actions")}
         if (width := sum(map(len, names.values()))) >= MAX_WIDTH:
             raise self.mapping.error("observations", f"{width} numbers a transition are more than {MAX_WIDTH}")
         scaling(self.mapping, len(names["actions"]))
@@ -222,12 +230,40 @@ class Intake:
         return seconds
 
     def _single(self, chunk: Chunk, key: str) -> Array:
-        values = _wide(chunk, self._columns[key])
+        values, name = self._wide(chunk, key, self._columns[key]), self._columns[key].name
         if values.shape[1] != 1:
-            raise self.mapping.error(
-                key, f"{self._columns[key].name!r} has {values.shape[1]} columns: name one of them"
+            episodes = (
+                ', or say axes = "episode, time" if it has a row an episode'
+                if self.readers[-1].source.format in ONLY["axes"]
+                else ""
             )
+            raise self.mapping.error(key, f"{name!r} has {values.shape[1]} columns: name one of them{episodes}")
         return values[:, 0]
+
+    def _matrix(self, chunk: Chunk, key: str) -> Array:
+        """Columns side by side, [n, d] float64."""
+        return np.concatenate([self._wide(chunk, key, pick) for pick in self._vectors[key]], axis=1)
+
+    def _wide(self, chunk: Chunk, key: str, pick: Pick) -> Array:
+        values: Array = chunk.columns[pick.name].reshape(chunk.size, -1)
+        if pick.part is None:
+            return values
+        if pick.part.stop > values.shape[1]:
+            part_of = f"{pick.name}[{pick.part.start}:{pick.part.stop}]"
+            raise self.mapping.error(
+                key, f"{part_of}: in {self.readers[-1].source.path} it has {values.shape[1]} columns, from 0 on"
+            )
+        part: Array = values[:, pick.part]
+        return part
+
+    def _labels(self, chunk: Chunk, key: str) -> list[str]:
+        labels = []
+        for pick in self._vectors[key]:
+            start = 0 if pick.part is None else pick.part.start
+            width = self._wide(chunk, key, pick).shape[1]
+            alone = chunk.columns[pick.name].ndim == 1
+            labels += [pick.name] if alone else [f"{pick.name}[{start + place}]" for place in range(width)]
+        return labels
 
     def _flag(self, chunk: Chunk, key: str) -> Array:
         values: Array = chunk.columns[self._columns[key].name]
@@ -241,36 +277,12 @@ _USES: dict[str, Use] = {
     "terminations": "flag",
     "truncations": "flag",
     "valids": "flag",
+    "padding": "flag",
     "mdp": "key",
     "episode": "key",
     "time": "time",
 }
 _VECTOR_FIELDS = {"observations": "observations", "actions": "actions", "next_observations": "following"}
-
-
-def _matrix(chunk: Chunk, picks: Sequence[Pick]) -> Array:
-    """Columns side by side, [n, d] float64."""
-    return np.concatenate([_wide(chunk, pick) for pick in picks], axis=1)
-
-
-def _wide(chunk: Chunk, pick: Pick) -> Array:
-    values: Array = chunk.columns[pick.name].reshape(chunk.size, -1)
-    if pick.part is None:
-        return values
-    if pick.part.stop > values.shape[1]:
-        raise BmrlError(f"{pick.name}[{pick.part.start}:{pick.part.stop}]: {pick.name!r} has {values.shape[1]} columns")
-    part: Array = values[:, pick.part]
-    return part
-
-
-def _labels(chunk: Chunk, picks: Sequence[Pick]) -> list[str]:
-    labels = []
-    for pick in picks:
-        start = 0 if pick.part is None else pick.part.start
-        width = _wide(chunk, pick).shape[1]
-        alone = chunk.columns[pick.name].ndim == 1
-        labels += [pick.name] if alone else [f"{pick.name}[{start + place}]" for place in range(width)]
-    return labels
 
 
 def _zone(mapping: Mapping) -> zoneinfo.ZoneInfo | None:

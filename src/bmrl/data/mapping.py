@@ -57,6 +57,7 @@ class Mapping:
         outcome_of: whose reward and ends a row holds: those of "this action" or of the "last action".
         next_observations: the columns of the next observation, as many as those of the observation.
         valids: where a row's action was taken: false in rows that hold an observation alone.
+        padding: where a row is nothing, but fills its episode up to the length of the longest; "none" if none is.
         infos: {name: column}, what else to keep.
         low: the least value of each action in its own unit (one for all, or one each); None: -1.
         high: the greatest; None: 1.
@@ -93,6 +94,7 @@ class Mapping:
     outcome_of: str | None = field(default=None, metadata={"one of": ("this action", "last action")})
     next_observations: tuple[str, ...] = ()
     valids: str | None = None
+    padding: str | None = None
     infos: dict[str, str] = field(default_factory=dict)
     low: tuple[float, ...] | None = None
     high: tuple[float, ...] | None = None

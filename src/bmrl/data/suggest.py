@@ -71,7 +71,9 @@ class Draft:
 
     def _guess(self) -> dict[str, str]:
         """{key: the column whose name means it}."""
-        names = {name.rpartition("/")[2].strip().lower(): name for name in reversed(self._columns)}
+        last = {name: name.rpartition("/")[2].strip().lower() for name in reversed(self._columns)}
+        names = {re.sub(r"[ _-](id|name)$", "", word): name for name, word in last.items()}
+        names |= {word: name for name, word in last.items()}
         uses = {key: names[word] for key, words in NAMES.items() for word in words[::-1] if word in names}
         if "masks" in names:  # OGBench: "masks" is 0 in a terminal state, "terminals" is 1 where an episode ends
             uses["truncations"] = uses.get("terminations", "")
@@ -157,6 +159,8 @@ class Draft:
             self._say("truncations", uses["truncations"])
         if "valids" in uses:
             self._say("valids", uses["valids"])
+        if episodic and not self._said.get("groups") and "mask" in self._columns:
+            self._say("padding", "not mask", "where steps are none, but fill an episode up")
         if "terminations" in uses and "next_observations" not in uses and not episodic and "valids" not in uses:
             why = 'terminal transitions have no next observation here: "repeat" their own, or "drop" them'
             self._say("terminal_observation", "repeat", why)
@@ -167,7 +171,8 @@ class Draft:
     def _stacked(self) -> bool:
         """Whether the first axes of the arrays are not rows; says so."""
         shapes = {key: self._columns[name].shape for key, name in self._uses.items() if name in self._columns}
-        rank = len(shapes.get("rewards", ())) or len(shapes.get("actions", ())) - 1
+        rewards = shapes.get("rewards", ())
+        rank = len(rewards) - (len(rewards) > 1 and rewards[-1] == 1) or len(shapes.get("actions", ())) - 1
         axes = {2: "episode, time", 3: "mdp, episode, time"}.get(rank)
         if axes and not any(line.startswith("axes") for line in self._lines) and not self._said.get("groups"):
             self._say("axes", axes)
@@ -186,6 +191,8 @@ class Draft:
         self._say("time", times)
         if self._columns[times].time_format:
             self._say("time_format", self._columns[times].time_format)
+        elif self._columns[times].kind == "text":
+            self._say("time_format", "?", 'how it is written, as "%m/%d/%Y %I:%M %p"')
         step, clock = self._step(times)
         self._say("step", step, "the most common one")
         if clock == "local":

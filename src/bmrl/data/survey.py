@@ -1,9 +1,10 @@
 """What the beginning of a file tells of it: its columns, how its text is written, which groups are episodes."""
 
 import csv
+import itertools
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from bmrl.errors import BmrlError
 if TYPE_CHECKING:
     from bmrl.data.arrays import ArrayReader
 
+MOST_ODD = 0.1  # of a column's cells, if these are numbers for the rest
 SAMPLE_BYTES = 1 << 18  # of a file, or of an array
 TIME_FORMATS = {
     r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}": "%d.%m.%Y %H:%M",
@@ -38,6 +40,7 @@ class Column:
         high: the greatest.
         whole: whether all numbers are whole.
         time_format: how times are written, if not in ISO 8601.
+        odd: a cell that is no number, amid numbers.
     """
 
     name: str
@@ -47,12 +50,14 @@ class Column:
     high: float = np.nan
     whole: bool = False
     time_format: str | None = None
+    odd: str | None = None
 
     def told(self) -> str:
         """A line of the draft's list."""
         shape = f" {list(self.shape)}" if self.shape else ""
         values = f", {self.low:g} ... {self.high:g}" if np.isfinite(self.low) else ""
-        return f"{self.name}{shape} ({self.kind}{values})"
+        odd = "" if self.odd is None else f"; but {self.odd!r}, which import will not take for a number"
+        return f"{self.name}{shape} ({self.kind}{values}{odd})"
 
 
 def csv_format(path: Path) -> dict[str, Any]:
@@ -118,8 +123,9 @@ def columns_of(reader: Reader, source: Source, mapping: Mapping) -> list[Column]
 
 def _csv_columns(reader: Reader, source: Source, mapping: Mapping) -> list[Column]:
     text = _beginning(source.path).decode(mapping.encoding.replace("utf-8", "utf-8-sig"), "ignore")
-    lines = text.splitlines()[mapping.header : 1000]
-    rows = list(csv.reader(lines[:-1] if len(lines) > 1 else lines, delimiter=mapping.separator))  # the last may be cut
+    lines = text.splitlines(keepends=True)[mapping.header - 1 : 1000]
+    read = csv.reader(lines[:-1] if len(lines) > 2 else lines, delimiter=mapping.separator)  # the last may be cut
+    rows = list(itertools.islice(read, 1, None))
     columns = []
     for place, name in enumerate(reader.names):
         cells = [row[place].strip() for row in rows if len(row) > place and row[place].strip()]
@@ -128,10 +134,15 @@ def _csv_columns(reader: Reader, source: Source, mapping: Mapping) -> list[Colum
 
 
 def _from_text(name: str, cells: list[str], decimal: str) -> Column:
-    try:
-        return _from_numbers(name, np.array([float(cell.replace(decimal, ".")) for cell in cells]), ())
-    except ValueError:
-        pass
+    numbers, odd = [], []
+    for cell in cells:
+        try:
+            numbers.append(float(cell.replace(decimal, ".")))
+        except ValueError:
+            odd.append(cell)
+    if len(odd) <= MOST_ODD * len(cells):
+        found = _from_numbers(name, np.array(numbers), ())
+        return replace(found, odd=odd[0]) if odd else found
     if {cell.lower() for cell in cells} <= WORDS:
         return Column(name, "flag")
     if all(ISO.fullmatch(cell) for cell in cells):

@@ -1,10 +1,11 @@
 """Reads tables, CSV and Parquet, with Arrow: some rows at a time, and only the columns that are asked for."""
 
+import contextlib
 import csv
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +34,9 @@ class CsvReader(Reader):
         self.source, self._mapping = source, mapping
         try:
             with open(source.path, newline="", encoding=mapping.encoding.replace("utf-8", "utf-8-sig")) as file:
-                head = list(itertools.islice(iter(lambda: file.readline(MAX_HEADER), ""), mapping.header))
+                above = sum(1 for _ in itertools.islice(_lines(file), mapping.header - 1))
+                records = csv.reader(_lines(file), delimiter=mapping.separator)
+                head = next(records, [])
         except OSError as error:
             raise BmrlError(f"{source.path} cannot be read ({error.strerror})") from error
         except (UnicodeError, LookupError) as error:
@@ -42,9 +45,12 @@ class CsvReader(Reader):
                 f"{source.path} is no text in {mapping.encoding!r} ({mapping_module.one_line(error)}); say which "
                 'it is, as encoding = "cp1252" (Excel in Western Europe)',
             ) from error
-        if len(head) < mapping.header or not head[-1].strip():
+        except csv.Error as error:
+            raise BmrlError(f"{source.path}, line {mapping.header}: no names of columns ({error})") from error
+        if not any(cell.strip() for cell in head):
             raise BmrlError(f"{source.path} is empty: it has no line {mapping.header} with the names of its columns")
-        self.names = [name.strip() for name in next(csv.reader([head[-1]], delimiter=mapping.separator))]
+        self._above = above + records.line_num  # lines above the first row: a name in quotes may have several
+        self.names = [re.sub(r"\s*[\r\n]+\s*", " ", name.strip()) for name in head]
 
     def chunks(self, uses: Mapping[str, Use]) -> Iterator[Chunk]:
         """See `Reader.chunks`."""
@@ -60,11 +66,11 @@ class CsvReader(Reader):
                 read_options=pyarrow.csv.ReadOptions(
                     use_threads=False,  # else an error does not tell its row
                     block_size=CSV_BYTES,
-                    skip_rows=self._mapping.header,
+                    skip_rows=self._above,
                     column_names=[f"c{place}" for place in range(len(self.names))],
                     encoding=self._mapping.encoding,
                 ),
-                parse_options=pyarrow.csv.ParseOptions(delimiter=self._mapping.separator),
+                parse_options=pyarrow.csv.ParseOptions(delimiter=self._mapping.separator, newlines_in_values=True),
                 convert_options=pyarrow.csv.ConvertOptions(
                     column_types=kinds,
                     include_columns=list(kinds),
@@ -87,25 +93,29 @@ class CsvReader(Reader):
     def _words(self) -> set[str]:
         """Columns whose first value is a word as True: as numbers, they are 1 and 0."""
         with open(self.source.path, newline="", encoding=self._mapping.encoding, errors="replace") as file:
-            lines = itertools.islice(iter(lambda: file.readline(MAX_HEADER), ""), self._mapping.header, None)
+            lines = itertools.islice(_lines(file), self._above, None)
             line = next((line for line in lines if line.strip()), "")
         cells = next(csv.reader([line], delimiter=self._mapping.separator), [])
         words = {word for word in TRUE + FALSE if word.isalpha()}
         return {name for name, cell in zip(self.names, cells, strict=False) if cell.strip().lower() in words}
 
     def where(self, row: int) -> str:
-        """See `Reader.where`: the line of the file, blank lines counted."""
-        with open(self.source.path, "rb") as file:
-            seen = -1
-            for number, line in enumerate(file, start=1):
-                seen += number > self._mapping.header and bool(line.strip(b"\r\n"))
-                if seen == row:
-                    return f"{self.source.path}, line {number}"
+        """See `Reader.where`: the line where the row begins, blank lines and those within quotes counted."""
+        with open(self.source.path, newline="", encoding=self._mapping.encoding, errors="replace") as file:
+            for _ in itertools.islice(_lines(file), self._above):
+                pass
+            records, seen, begins = csv.reader(_lines(file), delimiter=self._mapping.separator), -1, 0
+            with contextlib.suppress(csv.Error):  # a cell that Python finds too large
+                for record in records:
+                    seen += bool(record)
+                    if seen == row:
+                        return f"{self.source.path}, line {self._above + begins + 1}"
+                    begins = records.line_num
         return f"{self.source.path}, row {row}"
 
     def _error(self, text: str) -> BmrlError:
         if match := _CELL.fullmatch(text):
-            row = int(match[2]) - self._mapping.header - 1
+            row = int(match[2]) - self._above - 1
             name = self.names[int(match[1])]
             reason = mapping_module.one_line(match[3])
             return BmrlError(
@@ -113,9 +123,14 @@ class CsvReader(Reader):
                 f"({self._mapping.separator!r}) and decimal ({self._mapping.decimal!r}) of {self._mapping.path}"
             )
         if match := _ROW.fullmatch(text):
-            row = int(match[1]) - self._mapping.header - 1
+            row = int(match[1]) - self._above - 1
             return BmrlError(f"{self.where(row)}: {mapping_module.one_line(match[2])}")
         return BmrlError(f"{self.source.path} cannot be read as CSV: {mapping_module.one_line(text)}")
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines of a text; one that is longer than any of a table comes in pieces."""
+    return iter(lambda: file.readline(MAX_HEADER), "")
 
 
 class ParquetReader(Reader):
@@ -182,37 +197,39 @@ def _chunk(reader: Any, first: int, size: int, columns: Mapping[str, Any], uses:
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         if use == "number":
-            found[name] = _numbers(column, where)
+            found[name] = _numbers(column, where, reader._mapping)
         elif use == "flag":
-            found[name] = _flags(column, where)
+            found[name] = _flags(column, where, reader._mapping)
         elif use == "key":
-            found[name] = _key(column)
+            found[name] = _key(column, where)
         else:
             found[name] = _times(column, where, reader._mapping)
     return Chunk(first, size, found)
 
 
-def _numbers(column: Any, where: Any) -> NDArray[np.float64]:
+def _numbers(column: Any, where: Any, mapping: mapping_module.Mapping) -> NDArray[np.float64]:
     kind = column.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         lengths = pc.list_value_length(column).fill_null(-1).to_numpy(zero_copy_only=False)
         if (odd := np.flatnonzero(lengths != lengths[0])).size or lengths[0] < 1:
             row = int(odd[0]) if odd.size else 0
             raise BmrlError(f"{where(row)} has a list of another length than row {where(0)}; all need the same, >= 1")
-        return _numbers(pc.list_flatten(column), lambda row: where(row // lengths[0])).reshape(len(column), -1)
+        flat = _numbers(pc.list_flatten(column), lambda row: where(row // lengths[0]), mapping)
+        return flat.reshape(len(column), -1)
     if pa.types.is_boolean(kind):
         column = column.cast(pa.int8())
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)) and not (
         pa.types.is_boolean(kind) or pa.types.is_null(kind)
     ):
-        raise BmrlError(f"{where(0)} holds {kind}, numbers are needed")
+        choices = "; choices, as 'heat', are discrete actions: no learner of bmrl has them" if _is_text(kind) else ""
+        raise BmrlError(f"{where(0)} holds {kind}, numbers are needed where {mapping.path} names it{choices}")
     values: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return values
 
 
-def _flags(column: Any, where: Any) -> NDArray[np.int8]:
+def _flags(column: Any, where: Any, mapping: mapping_module.Mapping) -> NDArray[np.int8]:
     if not _is_text(column.type):
-        return flags_of(_numbers(column, where), where)
+        return flags_of(_numbers(column, where, mapping), where)
     text = pc.utf8_lower(pc.utf8_trim_whitespace(column))
     yes, no = (pc.is_in(text, value_set=pa.array(words)).to_numpy(zero_copy_only=False) for words in (TRUE, FALSE))
     flags = np.where(yes, 1, np.where(no, 0, MISSING_FLAG)).astype(np.int8)
@@ -222,7 +239,9 @@ def _flags(column: Any, where: Any) -> NDArray[np.int8]:
     return flags
 
 
-def _key(column: Any) -> Key:
+def _key(column: Any, where: Any) -> Key:
+    if pa.types.is_nested(column.type):
+        raise BmrlError(f"{where(0)} holds {column.type}, a text or a number is needed to tell MDPs or episodes apart")
     encoded = pc.dictionary_encode(column)
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return key_of(encoded.dictionary.to_pylist(), codes)
@@ -234,7 +253,7 @@ def _times(column: Any, where: Any, mapping: mapping_module.Mapping) -> Times:
         zoned = pa.types.is_timestamp(kind) and kind.tz is not None
         return Times(_seconds(column.cast(pa.timestamp("us"), safe=False)), "utc" if zoned else "local")
     if not _is_text(kind):
-        return Times(_numbers(column, where), "number")
+        return Times(_numbers(column, where, mapping), "number")
     text = pc.utf8_trim_whitespace(column)
     failed: Any = None
     for read, clock in _clocks(mapping):
