@@ -47,15 +47,16 @@ ALLOWED: dict[str, set[str]] = {
     "config": PHASE_1,
     "sources": STORAGE | {"config"},
     "pipeline": PHASE_2 | {"families", "collect", "experiments", "config", "sources"},
+    "engine": PHASE_2 | {"families", "config", "pipeline", "sources"},
     "report": PHASE_2 | {"families", "evaluate", "figures", "pipeline"},
     "runtime": {"errors", "runs"},
     "policy": PHASE_2 | {"evaluate", "pipeline", "runtime"},
     "reproduce": BASELINES
     | {"families", "controllers", "statistics", "tabular", "collect", "experiments", "config", "evaluate", "figures"}
     | {"pipeline", "report", "sources"},
-    "workflow": {"runs", "parallel", "evaluate", "experiments", "pipeline", "report"},
+    "workflow": {"runs", "parallel", "engine", "evaluate", "experiments", "pipeline", "report"},
     "cli": {"errors", "runs", "data", "minari_export", "parallel", "experiments", "pipeline", "report", "workflow"}
-    | {"policy", "reproduce"},
+    | {"engine", "policy", "reproduce"},
     "registration": set(),
     # Every part imports it, but it imports these when a name of theirs is asked for (test_import_is_light).
     "__init__": {
@@ -63,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "types",
         "data",
+        "engine",
         "families",
         "batch_rl",
         "evaluate",
@@ -208,7 +210,7 @@ def heavy_packages_after(code: str) -> str:
     report = (
         "import atexit, sys\n"
         "heavy = {'jax', 'equinox', 'optax', 'mujoco', 'matplotlib', 'scipy', 'numpy', 'gymnasium',\n"
-        "         'pyarrow', 'h5py', 'minari'}\n"
+        "         'pyarrow', 'h5py', 'minari', 'ray'}\n"
         "atexit.register(lambda: print(*sorted(heavy & sys.modules.keys()), file=sys.stderr))\n"
     )
     done = subprocess.run([sys.executable, "-c", report + code], capture_output=True, text=True)

@@ -18,6 +18,7 @@ from torture import (
     resume,
     runtime,
     states,
+    workers,
 )
 from torture.smoke import Smoke
 
@@ -33,6 +34,7 @@ CAMPAIGNS: dict[str, Callable[[Path, float], Section]] = {
     "files": files.damage_files,
     "memory": memory.train_from_disk,
     "runtime": runtime.mislead,
+    "workers": workers.kill_workers,
 }
 REPORT = Path("docs/reliability-report.md")
 

@@ -10,6 +10,7 @@ __all__ = [
     "Algorithm",
     "Batch",
     "BmrlError",
+    "Engine",
     "Experiment",
     "Family",
     "GymnasiumFamily",
@@ -29,6 +30,7 @@ __all__ = [
 if TYPE_CHECKING:
     from bmrl.batch_rl import Algorithm, Targets
     from bmrl.data import Batch, read_batches, write_batch
+    from bmrl.engine import Engine
     from bmrl.errors import BmrlError
     from bmrl.evaluate.rollout import run_episodes
     from bmrl.experiments import Experiment, get_experiment
@@ -43,6 +45,8 @@ else:
         match name:
             case "BmrlError":
                 from bmrl import errors as module
+            case "Engine":
+                from bmrl import engine as module
             case "Spec" | "Transition":
                 from bmrl import types as module
             case "Batch" | "read_batches" | "write_batch":

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from bmrl.engine import LOCAL, Engine
 from bmrl.errors import BmrlError, NotSavedError
 from bmrl.runs import stopping
+from bmrl.runs.progress import warn_on_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +42,7 @@ class Run:
     vary), reward-only (where dynamics vary: without the next-state head)"""
     leave_out_diverged: bool = False
     """distil without the MDPs whose learners diverged, if any did"""
+    engine: tyro.conf.OmitArgPrefixes[Engine] = LOCAL
 
 
 @dataclass
@@ -59,6 +62,7 @@ class Collect:
     """go on with the run in OUT"""
     family: str | None = None
     """a family of your own, PATH.py:NAME: this file is run"""
+    engine: tyro.conf.OmitArgPrefixes[Engine] = LOCAL
 
 
 @dataclass
@@ -73,6 +77,7 @@ class Teach:
     """go on after an interruption"""
     family: str | None = None
     """a family of your own, PATH.py:NAME: this file is run"""
+    engine: tyro.conf.OmitArgPrefixes[Engine] = LOCAL
 
 
 @dataclass
@@ -230,10 +235,7 @@ def main() -> None:
     command = tyro.cli(
         Command, prog="bmrl", description="Batch meta-RL: from logs of many MDPs to one policy for unseen ones."
     )
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("bmrl").setLevel(logging.INFO)
-    for handler in logging.getLogger().handlers:
-        handler.setLevel(logging.WARNING)
+    warn_on_terminal()
     stopping.listen()
     try:
         execute(command)
@@ -271,6 +273,7 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Policy 
         return execute_data(command.command)
     with stopping.saving_first():  # a signal that ends an import of compiled code can crash the process
         from bmrl import parallel, pipeline
+        from bmrl.engine import parts
         from bmrl.experiments import get_experiment
 
         if not isinstance(command, Policy):  # which draws nothing: Matplotlib stays out
@@ -297,17 +300,20 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Policy 
         pipeline.check_family(experiment, command.family)
     if isinstance(command, Run | Teach | Distill):
         pipeline.check_variants(experiment, command.variants)
+    if isinstance(command, Run | Collect | Teach):
+        parts.check_engine(directory, command.engine)
     with pipeline.working_on(directory):
         run = pipeline.start_run(directory, experiment)
         logging.getLogger("bmrl").info("bmrl %s", shlex.join(sys.argv[1:]))
         if not isinstance(command, Evaluate):
             pipeline.note_machine(run)
         if isinstance(command, Run):
-            workflow.all_stages(run, command.variants, command.resume, command.leave_out_diverged)
+            left_out = command.leave_out_diverged
+            workflow.all_stages(run, command.variants, command.resume, left_out, command.engine, command.family)
         if isinstance(command, Collect):
-            pipeline.collect_stage(run)
+            parts.collect_stage(run, command.engine, command.family)
         if isinstance(command, Teach):
-            pipeline.phase_1_stages(run, command.variants, command.resume)
+            parts.phase_1_stages(run, command.variants, command.resume, command.engine)
         if isinstance(command, Distill):
             for variant in command.variants:
                 pipeline.distill_stage(run, variant, command.resume, command.leave_out_diverged)

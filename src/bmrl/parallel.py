@@ -22,13 +22,16 @@ AXIS = "learner"
 UNREADABLE = re.compile(r"Error reading persistent compilation cache entry for '([\w.-]+)'")  # JAX's words
 
 
-def set_up_jax() -> None:
+def set_up_jax(cores: int | None = None) -> None:
     """Make each CPU core a JAX device, and keep compiled programs in the user's cache for the next run.
 
-    Call once, before any array exists; later calls change nothing.
+    Call once, before any array exists; later calls change nothing. ``cores`` is how many this process has to itself, if
+    these are not all that it may use.
     """
+    if cores is not None:
+        os.environ["NPROC"] = str(cores)  # the threads of XLA
     with contextlib.suppress(RuntimeError):  # the backend is up already: keep the devices that it has
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", cores or len(os.sched_getaffinity(0)))
     jax.config.update("jax_compilation_cache_dir", str(_cache()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
@@ -113,7 +116,7 @@ def over_learners(
     return jax.jit(program, donate_argnums=donate)
 
 
-def learner_keys(seed: int, stage: str, learners: int) -> jax.Array:
-    """One random key a learner, a function of (seed, stage, learner) alone: raw uint32 [K, 2]."""
+def learner_keys(seed: int, stage: str, learners: int, first: int = 0) -> jax.Array:
+    """One random key a learner, from ``first`` on, a function of (seed, stage, learner) alone: raw uint32 [K, 2]."""
     stage_key = jax.random.fold_in(jax.random.PRNGKey(seed), zlib.crc32(stage.encode()))
-    return jax.vmap(lambda i: jax.random.fold_in(stage_key, i))(jnp.arange(learners))
+    return jax.vmap(lambda i: jax.random.fold_in(stage_key, i))(first + jnp.arange(learners))

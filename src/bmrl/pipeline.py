@@ -7,6 +7,7 @@ DIR/
   teachers/VARIANT/      phase 1's last iterates; pooled/VARIANT/ those of the pooled baseline
   students/VARIANT/      phase 2's last iterates
   checkpoints/STAGE/     of unfinished stages
+  parts/                 where stages are done in groups of MDPs (`bmrl.engine.parts`)
   metrics.csv            stage, step, learner, name, value
   results.json           rows of the zero-shot test
   figures/               pictures and animations
@@ -172,10 +173,10 @@ def open_run(directory: Path) -> Run:
 
 
 @contextmanager
-def working_on(directory: Path) -> Iterator[None]:
-    """Hold the run directory for this process, rid of what killed writers left, and write its log to log.txt."""
+def working_on(directory: Path, patience: float = 0.0) -> Iterator[None]:
+    """Hold the run directory (see `lock_directory`), rid of what killed writers left, and write its log to log.txt."""
     refuse_links(directory)
-    with lock_directory(directory):
+    with lock_directory(directory, patience):
         for stage in ("", "teachers", "pooled", "students", "figures"):
             clean_leftovers(directory / stage)
         handler = logging.StreamHandler(open_log(directory / "log.txt"))
@@ -191,8 +192,11 @@ def working_on(directory: Path) -> Iterator[None]:
 # ---------------------------------------------------------------------- stages
 
 
-def collect_stage(run: Run) -> None:
-    """Fill batches/ with one batch for each train MDP. Batches that were made elsewhere are taken as they are."""
+def collect_stage(run: Run, collect_missing: Callable[[Run], None] | None = None) -> None:
+    """Fill batches/ with one batch for each train MDP. Batches that were made elsewhere are taken as they are.
+
+    By SAC, ``collect_missing`` fills it: here and all at once, if it is not given.
+    """
     experiment, family = run.experiment, get_family(run.experiment.family)
     seed, logs = experiment.seed, experiment.controllers
     mdps, batches = family.train_mdps(), run.directory / "batches"
@@ -214,14 +218,22 @@ def collect_stage(run: Run) -> None:
             few = "%s has batches of %d MDPs, %s has %d train MDPs: training is on those alone"
             log.warning(few, batches, len(present), family.name, len(mdps))
     elif len(present) < len(mdps):
-        with working_stage(run, "collect", True, {}) as checkpoints:
-            if logs:
+        if logs:
+            with working_stage(run, "collect", True, {}):
                 log_controllers(family, mdps, logs, seed, batches)
-            else:
-                seconds = experiment.checkpoint_seconds
-                collect(family, mdps, experiment.collect, seed, batches, checkpoints, run.metrics, seconds)
+        else:
+            (collect_missing or (lambda run: collect_batches(run, 0, len(mdps))))(run)
     else:
         _drop_checkpoints(run, "collect")
+
+
+def collect_batches(run: Run, first: int, last: int) -> None:
+    """Collect batches of the train MDPs ``first`` ... ``last`` - 1 by SAC."""
+    experiment, family = run.experiment, get_family(run.experiment.family)
+    config, seed, seconds = experiment.collect, experiment.seed, experiment.checkpoint_seconds
+    with working_stage(run, "collect", True, {}) as checkpoints:
+        mdps, out = family.train_mdps()[first:last], run.directory / "batches"
+        collect(family, mdps, config, seed, out, checkpoints, run.metrics, seconds, first=first)
 
 
 def teach_stage(run: Run, name: str = "default", resume: bool = False) -> None:
@@ -239,12 +251,13 @@ def pooled_stage(
     that is noted and ends no run, since nothing is made from a baseline; else BmrlError is raised.
     """
     path, config, sources = run.directory / "pooled" / name, run.experiment.teach[name], pooled_sources(run, name)
+    learn(run, f"pooled-{name}", path, config, sources, lambda: pooled_replay(run, name), resume, watch, may_diverge)
 
-    def load() -> Replay:
-        replay, left_out = load_replay(run), diverged_learners(run, name)
-        return pool(replay.of(k for k in range(len(replay)) if k not in left_out))
 
-    learn(run, f"pooled-{name}", path, config, sources, load, resume, watch, may_diverge)
+def pooled_replay(run: Run, name: str) -> Replay:
+    """What the pooled baseline learns from."""
+    replay, left_out = load_replay(run), diverged_learners(run, name)
+    return pool(replay.of(k for k in range(len(replay)) if k not in left_out))
 
 
 def pooled_sources(run: Run, name: str) -> dict[str, str]:
@@ -263,8 +276,9 @@ def learn(
     resume: bool = True,
     watch: Watch | None = None,
     may_diverge: bool = False,
+    first: int = 0,
 ) -> None:
-    """Learners of the batches that ``load`` reads from ``sources``, at ``path``, unless they are there.
+    """Learners of the batches that ``load`` reads from ``sources``, at ``path``, unless they are there; see `teach`.
 
     Raises BmrlError if those that are there have another configuration or other sources, or if all have diverged,
     unless they may.
@@ -278,13 +292,13 @@ def learn(
     replay = load()
     with working_stage(run, stage, resume, sources) as checkpoints:
         experiment = run.experiment
-        seconds = experiment.checkpoint_seconds
+        seed, seconds = experiment.seed, experiment.checkpoint_seconds
         try:
-            taught = teach(replay, config, experiment.seed, checkpoints, run.metrics, stage, seconds, watch)
+            taught = teach(replay, config, seed, checkpoints, run.metrics, stage, seconds, watch, first)
         except DivergedError as error:
             if not may_diverge:
                 raise
-            log.warning("%s: this baseline will have no results", error)
+            log.warning("%s", error)
             taught = error.state
         save_learners(path, config, spec_of(replay), taught, sources)
 
@@ -433,17 +447,24 @@ def load_learners(path: Path, config: TeachConfig, leave_out_diverged: bool = Fa
     Raises BmrlError where it is damaged or of another configuration, or where a learner has diverged, unless that is
     to be left out.
     """
-    manifest = _verified(path, LEARNERS, "teach")
-    check_config(path, manifest.get("config"), to_json(config))
-    spec, learners, diverged = _spec(path, manifest), _size(path, manifest, "learners"), _diverged(path, manifest)
+    _, (states, steps) = load_taught(path, config)
+    diverged = {k: int(step) for k, step in enumerate(steps) if step >= 0}
     if diverged and not leave_out_diverged:
         raise BmrlError(
             f"{path}: {name_diverged(diverged)} diverged; leave these MDPs out with --leave-out-diverged, or look at "
             "their batches with 'bmrl data validate' and teach them again in another run directory"
         )
-    states = _load_weights(path, lambda: teacher_template(config.algorithm, spec, learners))
-    kept = [k for k in range(learners) if k not in diverged]
+    kept = [k for k in range(len(steps)) if k not in diverged]
     return Learners(config.algorithm, jax.tree.map(lambda x: x[kept], states) if diverged else states, diverged)
+
+
+def load_taught(path: Path, config: TeachConfig) -> tuple[Spec, Taught]:
+    """What `save_learners` wrote, verified. Raises BmrlError where it is damaged or of another configuration."""
+    manifest = _verified(path, LEARNERS, "teach")
+    check_config(path, manifest.get("config"), to_json(config))
+    spec, learners, diverged = _spec(path, manifest), _size(path, manifest, "learners"), _diverged(path, manifest)
+    steps = np.array([diverged.get(k, -1) for k in range(learners)], np.int32)
+    return spec, Taught(_load_weights(path, lambda: teacher_template(config.algorithm, spec, learners)), steps)
 
 
 def diverged_learners(run: Run, name: str) -> dict[int, int]:

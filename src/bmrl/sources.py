@@ -13,9 +13,9 @@ from bmrl.errors import BmrlError
 from bmrl.runs.storage import locate, verify_directory
 
 
-def batch_sources(run: Path) -> dict[str, str]:
-    """What learners are made from: {"batches/mdp-000": its hash, ...} of the run in this directory."""
-    return _hashes(run, [f"batches/{name}" for name in batch_names(locate(run / "batches"))])
+def batch_sources(run: Path, mdps: slice = slice(None)) -> dict[str, str]:
+    """What learners are made from: {"batches/mdp-000": its hash, ...} of the run in this directory, or of some MDPs."""
+    return _hashes(run, [f"batches/{name}" for name in batch_names(locate(run / "batches"))[mdps]])
 
 
 def learner_sources(run: Path, name: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bmrl import parallel, pipeline, report
+from bmrl.engine import LOCAL, Engine, parts
 from bmrl.evaluate.agents import StudentAgent
 from bmrl.experiments import Experiment
 from bmrl.runs.storage import refuse_links
@@ -18,6 +19,7 @@ def run(
     resume: bool = False,
     leave_out_diverged: bool = False,
     family: str | None = None,
+    engine: Engine = LOCAL,
 ) -> pipeline.Run:
     """All stages: batches, a learner on each, one student of them all, the zero-shot test and its pictures.
 
@@ -32,6 +34,7 @@ def run(
         resume: go on with the run in ``directory``.
         leave_out_diverged: distil without the MDPs whose learners diverged, if any did.
         family: with the experiment "own", a family of your own, "PATH.py:NAME": this file is run.
+        engine: where collection and phase 1 run, and on how many MDPs at a time.
 
     Returns:
         The run: its ``directory`` and its ``experiment``.
@@ -45,17 +48,25 @@ def run(
     experiment = pipeline.with_family(experiment, family)
     pipeline.check_place(directory, resume)
     pipeline.check_variants(experiment, variants)
+    parts.check_engine(directory, engine)
     with pipeline.working_on(directory):
         begun = pipeline.start_run(directory, experiment)
         pipeline.note_machine(begun)
-        all_stages(begun, variants, resume, leave_out_diverged)
+        all_stages(begun, variants, resume, leave_out_diverged, engine, family)
     return begun
 
 
-def all_stages(run: pipeline.Run, variants: Sequence[str], resume: bool, leave_out_diverged: bool) -> None:
+def all_stages(
+    run: pipeline.Run,
+    variants: Sequence[str],
+    resume: bool,
+    leave_out_diverged: bool,
+    engine: Engine,
+    family: str | None,
+) -> None:
     """The stages of a run whose directory is held by this process, one after the other."""
-    pipeline.collect_stage(run)
-    pipeline.phase_1_stages(run, variants, resume)
+    parts.collect_stage(run, engine, family)
+    parts.phase_1_stages(run, variants, resume, engine)
     for variant in variants:
         pipeline.distill_stage(run, variant, resume, leave_out_diverged)
     report.evaluate_stage(run)

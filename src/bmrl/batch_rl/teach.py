@@ -58,6 +58,7 @@ def teach(
     stage: str,
     checkpoint_seconds: float,
     watch: Watch | None = None,
+    first: int = 0,
 ) -> Taught:
     """Train one learner for each of the K batches of ``replay``; goes on from the newest checkpoint.
 
@@ -69,12 +70,15 @@ def teach(
 
     Where the devices cannot hold all learners, it goes on from the newest checkpoint with half as many at a time.
 
+    The learners are numbered from ``first`` on, which is not 0 where others learn elsewhere.
+
     Raises DivergedError, with a `Taught`, if every learner diverges.
     """
     together = parallel.padded(len(replay))
     while True:
         try:
-            return _teach(replay, config, seed, checkpoints, metrics, stage, checkpoint_seconds, watch, together)
+            seconds = checkpoint_seconds
+            return _teach(replay, config, seed, checkpoints, metrics, stage, seconds, watch, together, first)
         except jax.errors.JaxRuntimeError as error:
             if not parallel.out_of_memory(error) or together <= jax.local_device_count():
                 raise
@@ -92,11 +96,12 @@ def _teach(
     checkpoint_seconds: float,
     watch: Watch | None,
     together: int,
+    first: int,
 ) -> Taught:
     """See `teach`; ``together`` learners are on the devices at a time, those of the other groups in host memory."""
     learners, spec = len(replay), spec_of(replay)
-    groups = [slice(first, min(first + together, learners)) for first in range(0, learners, together)]
-    keys = np.asarray(parallel.learner_keys(seed, stage, learners))
+    groups = [slice(start, min(start + together, learners)) for start in range(0, learners, together)]
+    keys = np.asarray(parallel.learner_keys(seed, stage, learners, first))
     init, draw, program = _programs(config.algorithm, spec)
 
     def kept(states: Any, group: slice) -> Any:
@@ -133,8 +138,10 @@ def _teach(
             losses.append(parallel.unshard(found, group.stop - group.start))
         whole = {name: np.concatenate([found[name] for found in losses]) for name in losses[0]}
         fails = (taught.diverged < 0) & ~sound(whole)
-        for k in np.flatnonzero(fails):
-            whose = f"the learner of mdp-{k:03d}" if learners > 1 else "the learner"  # one may be of all batches
+        for k in first + np.flatnonzero(fails):
+            whose = (
+                f"the learner of mdp-{k:03d}" if learners > 1 or first else "the learner"
+            )  # one may be of all batches
             _log.warning("%s: %s diverged; it stays as it was after %d updates", stage, whose, step)
         return Taught(states, np.where(fails, np.int32(step), taught.diverged)), whole
 

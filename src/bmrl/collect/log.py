@@ -40,7 +40,7 @@ def record(
     for name in simulator.family.info_names:
         log[f"infos.{name}"][:, t] = step.infos[name]
     if step.infos.get("invalid", np.zeros(1)).any():
-        slot = int(step.infos["invalid"].argmax())
+        slot = simulator.first + int(step.infos["invalid"].argmax())
         raise BmrlError(f"mdp-{slot:03d}: the simulation became unstable at step {t}; nothing was written")
     ended = step.terminations | step.truncations
     return simulator.reset(ended) if ended.any() else step.observations

@@ -50,8 +50,11 @@ def collect(
     metrics: Metrics,
     checkpoint_seconds: float,
     watch: Watch | None = None,
+    first: int = 0,
 ) -> None:
     """Fill ``out`` with one batch directory an MDP; goes on from the newest checkpoint, if there is one.
+
+    The MDPs are numbered from ``first`` on: not from 0 where others are collected elsewhere.
 
     A learner that diverges goes back to where it was before that training, and goes on acting and learning from
     there: its MDP's batch is filled, and the others do not notice.
@@ -61,7 +64,8 @@ def collect(
     learners = len(mdps)
     spec = Spec(family.observation_dim, family.action_dim)
     simulator = family.simulator(mdps, seed)
-    keys = parallel.learner_keys(seed, "collect", learners)
+    simulator.first = first
+    keys = parallel.learner_keys(seed, "collect", learners, first)
     init = jax.jit(jax.vmap(lambda key: config.sac.init(key, spec, Normaliser.identity(spec.observation_dim))))
     explore, train = _programs(config)
 
@@ -91,7 +95,8 @@ def collect(
             losses = parallel.unshard(losses, learners)
             if train_steps:
                 for slot in np.flatnonzero(~sound(losses)):
-                    _log.warning("collect: SAC in mdp-%03d diverged; it stays as it was after %d steps", slot, step)
+                    name = f"mdp-{first + slot:03d}"
+                    _log.warning("collect: SAC in %s diverged; it stays as it was after %d steps", name, step)
             step += steps
             progress.update(step)
             if step % (20 * config.steps_per_train) == 0 or step == config.transitions:
@@ -114,7 +119,7 @@ def collect(
 
     for k, parameters in enumerate(mdps):
         arrays = {name: values[k] for name, values in log.items()}
-        write_log(out / f"mdp-{k:03d}", arrays, parameters, family, provenance(config, seed))
+        write_log(out / f"mdp-{first + k:03d}", arrays, parameters, family, provenance(config, seed))
 
 
 @functools.lru_cache(maxsize=4)

@@ -57,6 +57,7 @@ class Simulator(ABC):
         family: the family of the MDPs.
         seed: seed of the start states.
         n: number of slots, one MDP each.
+        first: the index of the first slot; not 0 where the slots are some of a larger whole. Set it before any reset.
     """
 
     def __init__(self, family: "Family", mdps: Sequence[Parameters], seed: int):
@@ -68,6 +69,7 @@ class Simulator(ABC):
         self.family = family
         self.seed = seed
         self.n = len(mdps)
+        self.first = 0
         self._parameters = {name: np.array([mdp[name] for mdp in mdps]) for name in family.parameter_names}
         self._episodes = np.zeros(self.n, np.int64)  # episodes begun
         self._steps = np.zeros(self.n, np.int64)  # steps done in the current episode
@@ -90,7 +92,7 @@ class Simulator(ABC):
         """
         slots = np.arange(self.n) if mask is None else np.flatnonzero(mask)
         for slot in slots.tolist():
-            self._begin(slot, np.random.default_rng([self.seed, slot, self._episodes[slot]]))
+            self._begin(slot, np.random.default_rng([self.seed, self.first + slot, self._episodes[slot]]))
             self._episodes[slot] += 1
             self._steps[slot] = 0
         return self._observe()

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,13 @@ from bmrl.errors import BmrlError
 
 
 @contextmanager
-def lock_directory(path: Path) -> Iterator[None]:
+def lock_directory(path: Path, patience: float = 0.0) -> Iterator[None]:
     """Makes the directory if need be and holds it for this process.
 
     The file ``.lock`` in it says who holds it; it stays behind and means nothing by itself.
 
-    Raises ``BmrlError``, naming the holder, at once where another process holds the directory.
+    Raises ``BmrlError``, naming the holder, where another process holds the directory: at once, or once it has done so
+    for ``patience`` seconds more (a file server takes a while to see that a holder's machine is gone).
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -24,17 +26,26 @@ def lock_directory(path: Path) -> Iterator[None]:
     except OSError as error:
         raise BmrlError(f"{path} cannot be written ({error.strerror}); choose another directory") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(descriptor, 200).decode(errors="replace").strip()
-            raise BmrlError(
-                f"{path} is in use by {holder or 'another process'}; wait for it or choose another directory"
-            ) from error
-        except OSError as error:  # some file systems of networks have no locks
-            raise BmrlError(f"{path} cannot be locked ({error.strerror}); choose one on a local disk") from error
+        give_up = time.monotonic() + patience
+        while not _lock(path, descriptor):
+            if time.monotonic() >= give_up:
+                holder = os.read(descriptor, 200).decode(errors="replace").strip()
+                raise BmrlError(
+                    f"{path} is in use by {holder or 'another process'}; wait for it or choose another directory"
+                )
+            time.sleep(1.0)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(path: Path, descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # some file systems of networks have no locks
+        raise BmrlError(f"{path} cannot be locked ({error.strerror}); choose one on a local disk") from error
+    return True

@@ -8,7 +8,7 @@ teach,1000,0,critic_loss,0.25    a row a learner for values [K]
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from bmrl.runs.storage import open_regular, write_file
 
 MAX_BYTES = 1 << 28  # a table of ours is not a tenth of that
 
+_TAIL = 1 << 14  # bytes, of which the last rows are
 _HEADER = "stage,step,learner,name,value\n"
 _WORD = re.compile(r"[A-Za-z0-9_./-]+")
 _ROW = re.compile(rf"({_WORD.pattern}),([0-9]{{1,18}}),([0-9]{{0,9}}),({_WORD.pattern}),([^,]+)")
@@ -81,6 +82,37 @@ class Metrics:
         kept = [line for line, row in rows if row.stage != stage or row.step <= step]
         if len(kept) < len(rows):
             write_file(self._path, (_HEADER + "".join(kept)).encode())
+
+    def take_over(self, stage: str, tables: Iterable[tuple[Path, int]]) -> None:
+        """Replaces the rows of ``stage`` by those of other tables, each with the number of its first learner.
+
+        Tables that would be too large together stay where they are, with a warning.
+        """
+        kept = [line for line, row in _rows(self._path) if row.stage != stage]
+        found, size = [], sum(map(len, kept))
+        for path, first in tables:
+            size += path.stat().st_size
+            if size > MAX_BYTES:
+                _log.warning("%s: the metrics of %s stay where they are, beside %s: too many", self._path, stage, path)
+                return
+            for line, row in _rows(path):
+                if row.stage == stage:
+                    fields = line.split(",")
+                    fields[2] = "" if row.learner is None else str(first + row.learner)
+                    found.append(",".join(fields))
+        write_file(self._path, (_HEADER + "".join(kept + found)).encode())
+
+
+def last_step(path: Path, stage: str) -> int:
+    """The step of the last row of a stage in a table that another process may be writing; 0 if there is none."""
+    try:
+        with open_regular(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            lines = file.read().decode(errors="replace").splitlines(keepends=True)
+    except CorruptError:
+        return 0
+    found = (_ROW.fullmatch(line.rstrip("\n")) for line in reversed(lines) if line.endswith("\n"))
+    return next((int(row[2]) for row in found if row and row[1] == stage), 0)
 
 
 def read_metrics(path: Path) -> list[Metric]:

@@ -1,5 +1,6 @@
-"""What a user sees: progress bars with rate and time left, silent when the output is not a terminal; printed lines."""
+"""What a user sees: warnings, printed lines, progress bars with rate and time left, silent without a terminal."""
 
+import logging
 import os
 import sys
 from types import TracebackType
@@ -16,6 +17,14 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 from rich.text import Text
+
+
+def warn_on_terminal() -> None:
+    """From now on warnings go to the standard error output; a run's log.txt has more."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("bmrl").setLevel(logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.WARNING)
 
 
 class Screen(Console):
