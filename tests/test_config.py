@@ -61,3 +61,8 @@ def test_how_often_a_run_is_saved_tells_no_run_from_another() -> None:
     assert config["checkpoint_seconds"] == 60
     assert difference({"unit": config | {"checkpoint_seconds": 120.0}}, {"unit": config}) == []
     assert difference(config | {"seed": 1}, config) == ["seed: 1 -> 0"]
+
+
+def test_a_message_is_one_line_whatever_it_quotes() -> None:
+    message = str(BmrlError("config.json: unknown field 'a\nb\u2028c\x1b[2J'; 20 °C"))
+    assert message == "config.json: unknown field 'a b c\\x1b[2J'; 20 °C"

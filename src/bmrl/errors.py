@@ -10,6 +10,12 @@ class BmrlError(Exception):
 
     exit_code = 2
 
+    def __init__(self, message: str):
+        # It may quote a file, a name in it, or what a parser says of both: none of them breaks the line or moves a
+        # terminal's cursor.
+        line = " ".join(message.splitlines())
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
+
 
 class NotSavedError(BmrlError):
     """The disk is full, or does not take a file; what was there before stays."""

@@ -204,6 +204,7 @@ BAD_ARRAYS = [
     ({"rewards": np.zeros(5, complex)}, "rewards has dtype complex128, numbers are needed"),
     ({"rewards": [[1], [1, 2]]}, "rewards is no array"),
     ({"mdp": {"goal": np.nan}}, "the MDP's parameter 'goal' is nan, a finite number is needed"),
+    ({"mdp": {"goal": 10**400}}, "the MDP's parameter 'goal' is 1000"),
     ({"mdp": {"goal": "far"}}, "the MDP's parameter 'goal' is 'far', a finite number is needed"),
     ({"provenance": {"seed": np.nan}}, "manifest.json cannot be written as JSON"),
 ]

@@ -298,7 +298,7 @@ def _numbers(where: Path, field: str, values: ArrayLike) -> Array:
 def _parameter(where: Path, key: str, value: float) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise BmrlError(f"{where}: the MDP's parameter {key!r} is {value!r}, a finite number is needed")

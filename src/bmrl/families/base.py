@@ -283,7 +283,7 @@ class Family(ABC):
                 raise BmrlError(f"{self.name}: missing parameter {name!r}; it needs {allowed}")
             try:
                 value = float(parameters[name])
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 value = math.nan
             if not low <= value <= high:  # false for NaN too
                 raise BmrlError(f"{self.name}: {name} is {parameters[name]!r}; allowed: {allowed}")
