@@ -51,12 +51,13 @@ ALLOWED: dict[str, set[str]] = {
     "report": PHASE_2 | {"families", "evaluate", "figures", "pipeline"},
     "runtime": {"errors", "runs"},
     "policy": PHASE_2 | {"evaluate", "pipeline", "runtime"},
+    "judge": PHASE_2 | {"config", "evaluate", "figures", "pipeline", "policy"},
     "reproduce": BASELINES
     | {"families", "controllers", "statistics", "tabular", "collect", "experiments", "config", "evaluate", "figures"}
     | {"pipeline", "report", "sources"},
     "workflow": {"runs", "parallel", "engine", "evaluate", "experiments", "pipeline", "report"},
     "cli": {"errors", "runs", "data", "minari_export", "parallel", "experiments", "pipeline", "report", "workflow"}
-    | {"engine", "policy", "reproduce"},
+    | {"engine", "judge", "policy", "reproduce"},
     "registration": set(),
     # Every part imports it, but it imports these when a name of theirs is asked for (test_import_is_light).
     "__init__": {

@@ -116,6 +116,26 @@ class Evaluate:
 
 
 @dataclass
+class Judge:
+    """A policy's value in the MDPs of logs, from the logs alone; goes on where it was stopped."""
+
+    directory: Directory
+    """a run directory with students"""
+    out: Path
+    """directory of judgement.json and its picture"""
+    logs: Path | None = None
+    """a directory of batches, of MDPs that are new or not; the run's own if not given"""
+    variant: str = "default"
+    """the student to judge"""
+    members: int = 5
+    """how often the values are fitted, each time to other episodes; their spread is the interval"""
+    updates: int = 20_000
+    """gradient steps of each fit"""
+    discount: float | None = None
+    """what a reward is worth a step later; the learners' own if not given"""
+
+
+@dataclass
 class Reproduce:
     """The paper's figures and claims, each from data to page; goes on where it was stopped."""
 
@@ -222,6 +242,7 @@ Command = (
     | Annotated[Teach, tyro.conf.subcommand("teach")]
     | Annotated[Distill, tyro.conf.subcommand("distill")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Judge, tyro.conf.subcommand("judge")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Policy, tyro.conf.subcommand("policy")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
@@ -254,7 +275,7 @@ def main() -> None:
         if isinstance(command, Data):
             print("stopped: nothing is half done, the same command begins anew", file=sys.stderr)
         else:
-            again = "the same command" if isinstance(command, Reproduce) else "--resume"
+            again = "the same command" if isinstance(command, Reproduce | Judge) else "--resume"
             print(f"stopped, and saved: continue with {again}", file=sys.stderr)
         sys.exit(stopping.EXIT_CODE)
     except (MemoryError, RuntimeError) as error:
@@ -267,7 +288,7 @@ def main() -> None:
         sys.exit(2)
 
 
-def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Policy | Reproduce) -> None:
+def execute(command: Run | Collect | Teach | Distill | Evaluate | Judge | Data | Policy | Reproduce) -> None:
     """Run one command."""
     if isinstance(command, Data):
         return execute_data(command.command)
@@ -289,6 +310,18 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Data | Policy 
     if isinstance(command, Policy):
         assert command.command is not None
         return export_student(command.command)
+    if isinstance(command, Judge):
+        from bmrl.judge import judge_stage
+
+        return judge_stage(
+            pipeline.open_run(command.directory),
+            command.out,
+            command.logs,
+            command.variant,
+            command.members,
+            command.updates,
+            command.discount,
+        )
     directory = command.out if isinstance(command, Run | Collect) else command.directory
     if isinstance(command, Run | Collect):
         experiment = pipeline.with_family(

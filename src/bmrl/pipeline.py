@@ -28,9 +28,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bmrl.batch_rl.base import Algorithm, Targets
+from bmrl.batch_rl.base import Targets
 from bmrl.batch_rl.replay import Replay, pool, stack
-from bmrl.batch_rl.teach import Taught, TeachConfig, spec_of, teach, teacher_template
+from bmrl.batch_rl.teach import Taught, Training, spec_of, teach, teacher_template
 from bmrl.collect import collect, log_controllers, provenance
 from bmrl.config import difference, from_json, to_json
 from bmrl.data import read_batches
@@ -270,7 +270,7 @@ def learn(
     run: Run,
     stage: str,
     path: Path,
-    config: TeachConfig,
+    config: Training,
     sources: Mapping[str, str],
     load: Callable[[], Replay],
     resume: bool = True,
@@ -417,7 +417,7 @@ LEARNERS, STUDENT = Format("bmrl-learners", 2), Format("bmrl-student", 3)
 class Learners(NamedTuple):
     """Trained learners of one algorithm: states [n, ...] of the n batches that are not left out."""
 
-    algorithm: Algorithm
+    algorithm: Any
     states: Any
     left_out: dict[int, int]  # batches whose learners diverged: after how many updates
 
@@ -427,7 +427,7 @@ class Learners(NamedTuple):
         return len(jax.tree.leaves(self.states)[0]) + len(self.left_out)
 
 
-def save_learners(path: Path, config: TeachConfig, spec: Spec, taught: Taught, sources: Mapping[str, str]) -> None:
+def save_learners(path: Path, config: Training, spec: Spec, taught: Taught, sources: Mapping[str, str]) -> None:
     """Write phase 1's result."""
     manifest = {
         "format": LEARNERS.name,
@@ -441,7 +441,7 @@ def save_learners(path: Path, config: TeachConfig, spec: Spec, taught: Taught, s
     commit_directory(path, lambda directory: save_tree(directory, taught.states), manifest)
 
 
-def load_learners(path: Path, config: TeachConfig, leave_out_diverged: bool = False) -> Learners:
+def load_learners(path: Path, config: Training, leave_out_diverged: bool = False) -> Learners:
     """Read phase 1's result, verified.
 
     Raises BmrlError where it is damaged or of another configuration, or where a learner has diverged, unless that is
@@ -458,7 +458,7 @@ def load_learners(path: Path, config: TeachConfig, leave_out_diverged: bool = Fa
     return Learners(config.algorithm, jax.tree.map(lambda x: x[kept], states) if diverged else states, diverged)
 
 
-def load_taught(path: Path, config: TeachConfig) -> tuple[Spec, Taught]:
+def load_taught(path: Path, config: Training) -> tuple[Spec, Taught]:
     """What `save_learners` wrote, verified. Raises BmrlError where it is damaged or of another configuration."""
     manifest = _verified(path, LEARNERS, "teach")
     check_config(path, manifest.get("config"), to_json(config))

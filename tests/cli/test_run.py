@@ -142,6 +142,20 @@ def test_evaluate_adds_rows_for_any_mdp_and_context(run: Path) -> None:
     assert json.loads((run / "results.json").read_text()) == rows
 
 
+def test_a_policy_is_judged_from_the_logs_alone(run: Path, tmp_path: Path) -> None:
+    words = ("judge", run, "--out", tmp_path / "judged", "--members", "2", "--updates", "4")
+    assert "judgement.png" in bmrl(*words).stdout.replace("\n", "")
+    rows = json.loads((tmp_path / "judged" / "judgement.json").read_text())
+    assert [row["name"] for row in rows] == ["mdp-000", "mdp-001", "mdp-002"]
+    for row in rows:
+        assert len(row["values"]) == len(row["logged"]) == 2
+        assert row["low"] <= row["value"] <= row["high"]
+        assert row["discount"] == 0.99
+    assert (tmp_path / "judged" / "judgement.png").stat().st_size > 0
+    assert "another configuration" in refused(*words[:-1], "5")
+    assert "--members" in refused(*words[:5], "1")
+
+
 def begun(directory: Path) -> bool:
     """Whether a result or checkpoint lies in the directory, which may come and go at any moment."""
     try:

@@ -163,6 +163,7 @@ def test_calls_that_do_not_fit_are_errors():
     for says, call in {
         "observations of 2 MDPs, the state has 1": lambda: policy.predict(s, policy.start(1)),
         "the state is a tuple": lambda: policy.predict(s, tuple(state)),
+        "another policy's;": lambda: policy.familiar(policy_of("window").start(2)),
         "another policy's": lambda: policy.predict(s, policy_of("window").start(2)),
         r"episode_start has shape \[3\]": lambda: policy.predict(s, state, np.zeros(3, bool)),
         "2 observations, 2 actions, 3 rewards": lambda: policy.observe(state, s, a, np.zeros(3), next_s),

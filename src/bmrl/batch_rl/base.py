@@ -32,11 +32,11 @@ class Targets(NamedTuple):
     corrections: Any = None  # [*n, action]
 
 
-class Algorithm(Protocol[State]):
-    """A batch-RL algorithm: pure functions over an explicit state, written for one MDP and mapped over K.
+class Learner(Protocol[State]):
+    """What `teach` trains: pure functions over an explicit state, written for one MDP and mapped over K.
 
     Implementations are frozen dataclasses of hyperparameters, whose fields are numbers, strings, booleans and tuples
-    of these. Where `targets` has corrections, ``max_perturbation`` is their largest component.
+    of these.
     """
 
     @abstractmethod
@@ -54,6 +54,13 @@ class Algorithm(Protocol[State]):
     @abstractmethod
     def update(self, state: State, batch: Transition, key: Array) -> tuple[State, Metrics]:
         """One gradient step on a minibatch of shape [n, ...]."""
+
+
+class Algorithm(Learner[State], Protocol[State]):
+    """A batch-RL algorithm: a learner of a policy.
+
+    Where `targets` has corrections, ``max_perturbation`` is their largest component.
+    """
 
     @abstractmethod
     def act(self, state: State, observations: Float[Array, "n observation"], key: Array) -> Float[Array, "n action"]:

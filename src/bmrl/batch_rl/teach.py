@@ -4,7 +4,7 @@ import functools
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from bmrl import parallel
-from bmrl.batch_rl.base import Algorithm, unless_diverged
+from bmrl.batch_rl.base import Algorithm, Learner, unless_diverged
 from bmrl.batch_rl.replay import Log, Replay, minibatches
 from bmrl.networks import Normaliser, normaliser_of
 from bmrl.runs.checkpoint import latest_checkpoint
@@ -31,12 +31,24 @@ class TeachConfig:
     updates: int  # gradient steps of each learner
 
 
+class Training(Protocol):
+    """What is trained, and for how long: a `TeachConfig` or, where no policy is learned, the like."""
+
+    @property
+    def algorithm(self) -> Learner:
+        """Who learns."""
+
+    @property
+    def updates(self) -> int:
+        """Gradient steps of each learner."""
+
+
 def spec_of(replay: Replay) -> Spec:
     """The sizes that the networks need, read off the data."""
     return Spec(*replay.logs[0].dims)
 
 
-def teacher_template(algorithm: Algorithm, spec: Spec, learners: int) -> Any:
+def teacher_template(algorithm: Learner, spec: Spec, learners: int) -> Any:
     """Shapes of K stacked learners, to load saved ones into."""
     one = functools.partial(algorithm.init, spec=spec, normaliser=Normaliser.identity(spec.observation_dim))
     return jax.eval_shape(jax.vmap(one), jnp.zeros((learners, 2), jnp.uint32))
@@ -51,7 +63,7 @@ class Taught(NamedTuple):
 
 def teach(
     replay: Replay,
-    config: TeachConfig,
+    config: Training,
     seed: int,
     checkpoints: Path,
     metrics: Metrics,
@@ -88,7 +100,7 @@ def teach(
 
 def _teach(
     replay: Replay,
-    config: TeachConfig,
+    config: Training,
     seed: int,
     checkpoints: Path,
     metrics: Metrics,
@@ -156,7 +168,7 @@ def _teach(
 
 
 @functools.lru_cache(maxsize=8)
-def _programs(algorithm: Algorithm, spec: Spec) -> tuple[Any, Any, Any]:
+def _programs(algorithm: Learner, spec: Spec) -> tuple[Any, Any, Any]:
     """The compiled programs of phase 1: start K learners, draw minibatches for `CHUNK` steps, make at most as many."""
 
     def init(normaliser: Normaliser, key: jax.Array) -> Any:

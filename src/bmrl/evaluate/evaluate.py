@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from bmrl.batch_rl.replay import stack
+from bmrl.batch_rl.replay import Log, stack
 from bmrl.batch_rl.sac import SAC, SACState, sample_action
-from bmrl.data import read_batch, read_batches
+from bmrl.data import Batch, read_batch, read_batches
 from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.student import Student
 from bmrl.errors import BmrlError
@@ -36,17 +36,20 @@ def student_agent(student: Student, config: ContextConfig, context: str, mdps: S
     return StudentAgent(student, config, prior=_evidence_of_logs(student, Path(context), mdps), blank=True)
 
 
-def _evidence_of_logs(student: Student, path: Path, mdps: Sequence[Parameters], size: int = 64) -> Evidence:
-    """Evidence of up to ``size`` transitions, evenly spread over the logs of each MDP."""
+def evidence_of_log(student: Student, log: Log, size: int = 64) -> Evidence:
+    """Evidence of up to ``size`` transitions, evenly spread over a log."""
+    index = np.linspace(0, log.size - 1, min(size, log.size)).astype(int)
+    return Evidence(student.encoder.observe(log.take(index)).sum(0), jnp.float32(len(index)))
+
+
+def _evidence_of_logs(student: Student, path: Path, mdps: Sequence[Parameters]) -> Evidence:
+    """The evidence of each MDP's logs."""
     if not path.is_dir():
         raise BmrlError(f"--context {path}: no such directory; give 'episode', 'none' or a directory of batches")
     batches = [read_batch(path)] if (path / MANIFEST).exists() else read_batches(path)
-    dimension = student.statistics.observations.mean.shape[0]
     for batch in batches:
-        inputs = 2 * batch.observation_dim + batch.action_dim + 1
-        if batch.observation_dim != dimension or inputs != student.encoder.inputs.mean.shape[0]:
-            raise BmrlError(f"--context {path}: {batch.name} has other observations or actions than the student")
-    known: dict[tuple[tuple[str, float], ...], tuple[Array, int]] = {}
+        check_dimensions(student, batch, path)
+    known: dict[tuple[tuple[str, float], ...], Evidence] = {}
     for mdp in mdps:
         key = tuple(sorted(mdp.items()))
         if key not in known:
@@ -54,11 +57,16 @@ def _evidence_of_logs(student: Student, path: Path, mdps: Sequence[Parameters], 
             fitting = fitting or [b for b in batches if len(batches) == 1 and b.manifest["mdp"] is None]
             if not fitting:
                 raise BmrlError(f"--context {path}: no batch of the MDP {mdp}")
-            log = stack(fitting[:1]).logs[0]
-            index = np.linspace(0, log.size - 1, min(size, log.size)).astype(int)
-            known[key] = student.encoder.observe(log.take(index)).sum(0), len(index)
+            known[key] = evidence_of_log(student, stack(fitting[:1]).logs[0])
     found = [known[tuple(sorted(mdp.items()))] for mdp in mdps]
-    return Evidence(jnp.stack([total for total, _ in found]), jnp.array([float(n) for _, n in found]))
+    return jax.tree.map(lambda *x: jnp.stack(x), *found)
+
+
+def check_dimensions(student: Student, batch: Batch, where: Path) -> None:
+    """Raises BmrlError, naming ``where``, for a batch whose observations or actions are others than the student's."""
+    dimensions = len(student.statistics.observations.mean), student.action_dim
+    if (batch.observation_dim, batch.action_dim) != dimensions:
+        raise BmrlError(f"{where}: {batch.name} has other observations or actions than the student")
 
 
 def oracle_agent(

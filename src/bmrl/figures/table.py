@@ -42,3 +42,23 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         cells += [number(row["length_mean"]) if known else "–", row.get("context", "–")]
         table.add_row(*cells, str(row["episodes"]), str(row["seed"]))
     return table
+
+
+def judgement_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows of judgement.json, a line an MDP."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
+    table.add_column("MDP")
+    for name in ("transitions", "policy's value", "interval", "logged value", "better", "far actions"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        named = row["mdp"] is not None and len(row["mdp"]) == 1
+        table.add_row(
+            mdp_name(row["mdp"]) if named else row["name"],
+            f"{row['transitions']:,}",
+            number(row["value"]),
+            f"{number(row['low'])} … {number(row['high'])}",
+            number(row["logged_value"]),
+            f"{row['better']:.0%} of {len(row['values'])}",
+            "–" if row["far"] is None else f"{row['far']:.0%}",
+        )
+    return table

@@ -211,7 +211,10 @@ class Policy:
         to foretell it) under what f had inferred before, in units of its mean on the train MDPs' logs, as a running
         mean over 16 transitions. It is beyond its limit in one of 1000 contexts of these logs. True where nothing was
         foretold yet.
+
+        Raises BmrlError where the state is another policy's.
         """
+        self._check_state(state)
         limits = self._limits[np.minimum(state.foretold, len(self._limits)) - 1]
         return (state.foretold == 0) | (state.misfit <= limits)
 
