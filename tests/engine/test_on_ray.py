@@ -75,7 +75,7 @@ def test_a_task_that_fails_says_what_it_would_say_here(tmp_path):
 
 def test_a_signal_to_stop_is_passed_on_and_the_state_saved(grouped, tmp_path, monkeypatch):
     shutil.copytree(grouped.directory / "batches", tmp_path / "run" / "batches")
-    run = pipeline.start_run(tmp_path / "run", toy(updates=10**7))
+    run = pipeline.start_run(tmp_path / "run", toy(updates=10**5))
     part = parts.Learning(run, "teach-default", 0, 1, "teachers", "default")
     monkeypatch.setattr(stopping, "asked", lambda: part.done() > 0)
     with pytest.raises(stopping.Stopped):
