@@ -66,6 +66,7 @@ def export(name: str, path: Path) -> None:
         labels=student.encoder.labels,
         max_correction=float(student.max_correction),
         correction_identity=student.correction_identity,
+        mean_action=student.mean_action,
         latent_clip=0.5,
         residuals=[1.0] * int(np.shape(student.prediction.biases[-1])[0]),
         misfit_limits=[1e9],

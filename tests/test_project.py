@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "collect": PHASE_1 | {"families", "controllers"},
     "evaluate": BASELINES | {"families"},
     "figures": STORAGE | {"families", "statistics", "tabular"},
-    "experiments": PHASE_2 | {"collect"},
+    "experiments": PHASE_2 | {"families", "collect"},
     "config": PHASE_1,
     "sources": STORAGE | {"config"},
     "pipeline": PHASE_2 | {"families", "collect", "experiments", "config", "sources"},

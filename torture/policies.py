@@ -66,6 +66,7 @@ def random_policy(kind: str, seed: int = 0) -> tuple[Description, dict[str, Arra
         labels=kind != "window",
         max_correction=0.1 if kind == "latents" else 0.0,
         correction_identity=True,
+        mean_action=False,
         latent_clip=0.5,
         residuals=[1.0] * outputs,
         misfit_limits=[9.0, 5.0, 4.0],

@@ -9,12 +9,12 @@ from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_unstructure_fn, override
 from cattrs.v import format_exception
 
-from bmrl.batch_rl import BCQ, SAC, TD3BC, Algorithm, Cloning
+from bmrl.batch_rl import BCQ, SAC, SVG, TD3BC, Algorithm, Cloning
 from bmrl.batch_rl.base import check_algorithm
 from bmrl.errors import BmrlError
 from bmrl.types import ABLATION
 
-ALGORITHMS: dict[str, type] = {kind.__name__: kind for kind in (SAC, BCQ, TD3BC, Cloning)}
+ALGORITHMS: dict[str, type] = {kind.__name__: kind for kind in (SAC, BCQ, TD3BC, SVG, Cloning)}
 """The algorithms that a file can name. Users' own come from Python alone: no file's word loads code."""
 
 CHANGES_NO_RESULT = {"checkpoint_seconds"}

@@ -126,6 +126,7 @@ def describe(
         labels=student.encoder.labels,
         max_correction=float(student.max_correction),
         correction_identity=student.correction_identity,
+        mean_action=student.mean_action,
         latent_clip=LATENT_CLIP,
         residuals=[1.0] * outputs,
         misfit_limits=[1e30],

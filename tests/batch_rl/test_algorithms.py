@@ -7,8 +7,9 @@ from batch_rl import toys
 from networks import reference
 
 from bmrl import parallel
-from bmrl.batch_rl import SAC, TD3BC
+from bmrl.batch_rl import SAC, SVG, TD3BC
 from bmrl.batch_rl import teach as teaching
+from bmrl.batch_rl.base import window_of
 from bmrl.batch_rl.replay import Replay
 from bmrl.batch_rl.teach import Taught, TeachConfig, teach
 from bmrl.runs.checkpoint import latest_checkpoint
@@ -152,8 +153,9 @@ def test_the_targets_are_those_of_the_networks(algorithm, learners, offers):
                 assert one.values[i] == pytest.approx(min(values), rel=1e-4, abs=1e-5)
                 continue
             assert one.values[i] == pytest.approx(values[0], rel=1e-4, abs=1e-5)
-            if isinstance(algorithm, TD3BC):
-                action = np.tanh(reference.mlp(state.actor, row))
+            if isinstance(algorithm, TD3BC | SVG):
+                actor = state.target_actor if isinstance(algorithm, SVG) else state.actor
+                action = np.tanh(reference.mlp(actor, row))
                 np.testing.assert_allclose(one.candidates[i], action, rtol=1e-4, atol=1e-5)
                 continue
             candidate = np.tanh(reference.mlp(state.generator.decoder, [*row, *one.latents[i]]))
@@ -163,7 +165,7 @@ def test_the_targets_are_those_of_the_networks(algorithm, learners, offers):
             np.testing.assert_allclose(one.corrections[i], corrected, rtol=1e-3, atol=1e-5)
     if isinstance(algorithm, SAC):
         assert targets.latents is targets.candidates is targets.corrections is None
-    elif isinstance(algorithm, TD3BC):
+    elif isinstance(algorithm, TD3BC | SVG):
         assert targets.latents.shape == (len(PROBES), 18, 0) and targets.corrections is None
     else:
         assert targets.latents.shape == (len(PROBES), 18, 4)
@@ -176,12 +178,14 @@ def test_the_targets_are_those_of_the_networks(algorithm, learners, offers):
 
 
 def test_many_learners_at_once_equal_a_loop_of_single_ones(algorithm, replay, tmp_path):
+    window = window_of(algorithm)
     start, end = (train(algorithm, replay, tmp_path / str(updates), updates) for updates in (0, 12))
     for k, key in enumerate(parallel.learner_keys(0, "teach", len(PROBES))):
         state = learner(start, k)
         for i in range(12):  # more than teach runs in one call of its program
             sample_key, update_key = jax.random.split(jax.random.fold_in(key, i))
-            index = jax.random.randint(sample_key, (algorithm.batch_size,), 0, replay.size[k])
+            first = jax.random.randint(sample_key, (algorithm.batch_size,), 0, replay.size[k] - window + 1)
+            index = first if window == 1 else first[:, None] + np.arange(window)
             state, _ = toys.update(algorithm)(state, replay.logs[k].take(np.asarray(index)), update_key)
         for one, many in zip(jax.tree.leaves(state), jax.tree.leaves(learner(end, k)), strict=True):
             np.testing.assert_allclose(one, many, rtol=1e-3, atol=1e-4)
@@ -204,7 +208,7 @@ def test_a_learner_knows_nothing_of_the_others(algorithm, replay, tmp_path):
     one = train(algorithm, replay, tmp_path / "one", 5)
     other = train(algorithm, changed, tmp_path / "other", 5)
     for k in range(len(PROBES)):
-        same = bits(learner(one.critics, k)) == bits(learner(other.critics, k))
+        same = bits(learner(one, k)) == bits(learner(other, k))
         assert same == (k != 1)
 
 

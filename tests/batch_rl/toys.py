@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from networks import reference
 
-from bmrl.batch_rl import BCQ, SAC, TD3BC
+from bmrl.batch_rl import BCQ, SAC, SVG, TD3BC
 from bmrl.batch_rl.replay import minibatches, stack
 from bmrl.data import read_batches, write_batch
 from bmrl.networks import Normaliser
@@ -20,6 +20,17 @@ ALGORITHMS = {
     "sac": SAC(hidden=(32,), batch_size=32, learning_rate=1e-2, discount=0.5, target_rate=0.1),
     "bcq": BCQ((32,), (32,), batch_size=32, learning_rate=1e-2, discount=0.5, target_rate=0.1),
     "td3_bc": TD3BC((32,), batch_size=32, learning_rate=1e-2, discount=0.5, target_rate=0.1),
+    "svg": SVG(
+        (32,),
+        (32,),
+        16,
+        window=3,
+        learning_rate=1e-2,
+        actor_rate=1e-2,
+        model_updates=300,
+        discount=0.5,
+        target_rate=0.1,
+    ),
 }
 
 

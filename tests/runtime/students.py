@@ -32,6 +32,7 @@ KINDS = {
     "candidates and corrections": kind(latent_dim=2, bound=0.3, predict_next=True),
     "of the latest two": kind(MEAN, latent_dim=2, bound=0.3, size=2, window=True),
     "without labels": kind(dataclasses.replace(CONFIG, labels=False), latent_dim=2),
+    "by the mean": kind(dataclasses.replace(CONFIG, mean_action=True), latent_dim=2, bound=0.3),
     "xi without identity": kind(dataclasses.replace(CONFIG, correction_identity=False), latent_dim=2, bound=0.3),
 }
 
@@ -73,6 +74,7 @@ def describe(student, size=4, window=False, **others):
         labels=student.encoder.labels,
         max_correction=student.max_correction,
         correction_identity=student.correction_identity,
+        mean_action=student.mean_action,
         latent_clip=0.5,
         residuals=[1.0] * student.prediction.biases[-1].shape[0],
         misfit_limits=[1e9],

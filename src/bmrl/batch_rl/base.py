@@ -36,7 +36,8 @@ class Learner(Protocol[State]):
     """What `teach` trains: pure functions over an explicit state, written for one MDP and mapped over K.
 
     Implementations are frozen dataclasses of hyperparameters, whose fields are numbers, strings, booleans and tuples
-    of these.
+    of these. One that learns from transitions in a row has ``window``, their number: its minibatches are
+    [n, window, ...], and a window may run into the next episode.
     """
 
     @abstractmethod
@@ -69,6 +70,12 @@ class Algorithm(Learner[State], Protocol[State]):
     @abstractmethod
     def targets(self, state: State, observations: Array, actions: Array, key: Array) -> Targets:
         """What phase 2 distils, for transitions of shape [n, ...]."""
+
+
+def window_of(algorithm: Learner[Any]) -> int:
+    """How many transitions in a row an element of its minibatches has: 1 unless it says so."""
+    window: int = getattr(algorithm, "window", 1)
+    return window
 
 
 def check_algorithm(algorithm: Any) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Int
 
 from bmrl import parallel
-from bmrl.batch_rl.base import Algorithm, Learner, unless_diverged
+from bmrl.batch_rl.base import Algorithm, Learner, unless_diverged, window_of
 from bmrl.batch_rl.replay import Log, Replay, minibatches
+from bmrl.errors import BmrlError
 from bmrl.networks import Normaliser, normaliser_of
 from bmrl.runs.checkpoint import latest_checkpoint
 from bmrl.runs.metrics import Metrics
@@ -84,8 +85,11 @@ def teach(
 
     The learners are numbered from ``first`` on, which is not 0 where others learn elsewhere.
 
-    Raises DivergedError, with a `Taught`, if every learner diverges.
+    Raises DivergedError, with a `Taught`, if every learner diverges, and BmrlError if a batch is shorter than the
+    algorithm's window.
     """
+    if (window := window_of(config.algorithm)) > replay.size.min():
+        raise BmrlError(f"{stage}: windows of {window} transitions do not fit a batch of {replay.size.min()}")
     together = parallel.padded(len(replay))
     while True:
         try:
@@ -179,10 +183,12 @@ def _programs(algorithm: Learner, spec: Spec) -> tuple[Any, Any, Any]:
         return sample_key, update_key
 
     def draw(key: jax.Array, size: jax.Array, start: jax.Array) -> jax.Array:
-        """For each step the transitions of its minibatch, uniformly with replacement: [CHUNK, n]."""
+        """For each step its minibatch, uniformly with replacement: transitions [CHUNK, n], or windows of them."""
+        window = window_of(algorithm)
 
         def one(step: jax.Array) -> jax.Array:
-            return jax.random.randint(keys_of(key, step)[0], (algorithm.batch_size,), 0, size)
+            first = jax.random.randint(keys_of(key, step)[0], (algorithm.batch_size,), 0, size - window + 1)
+            return first if window == 1 else first[:, None] + jnp.arange(window)
 
         return jax.vmap(one)(start + jnp.arange(CHUNK))
 

@@ -27,6 +27,8 @@ class StudentConfig:
     correction_hidden: tuple[int, ...] = ()  # xi_S, where they have corrections
     # False: f is not told which MDP a context is of, and G_S and xi_S get the identity that Q_S gets
     labels: bool = field(default=True, metadata=ABLATION)
+    # True: it acts by the mean of what is proposed for MDPs drawn from the posterior; False: by what Q_S prefers
+    mean_action: bool = field(default=False, metadata=ABLATION)
     # False: the identity is withheld from xi_S
     correction_identity: bool = field(default=True, metadata=ABLATION)
 
@@ -55,6 +57,7 @@ class Student(eqx.Module):
     correction: ConditionedMLP | None  # xi_S(s, a, m), if the learners correct them
     max_correction: float = eqx.field(static=True)
     correction_identity: bool = eqx.field(static=True)  # False: xi_S does not see it
+    mean_action: bool = eqx.field(static=True)  # False: Q_S chooses among proposals
 
     def __init__(
         self,
@@ -84,6 +87,7 @@ class Student(eqx.Module):
             self.correction = ConditionedMLP(xi, s + a, m, config.correction_hidden, a)
         self.max_correction = max_correction
         self.correction_identity = config.correction_identity
+        self.mean_action = config.mean_action
 
     @property
     def latent_dim(self) -> int:

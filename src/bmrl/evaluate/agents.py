@@ -45,8 +45,9 @@ def select_action(student: Student, evidence: Evidence, observations: Array, key
     """BCQ's procedure with the super networks (section 4.1), or random shooting if there is only a value (5.1).
 
     Each candidate is proposed for a train MDP drawn from the posterior: at the mean of two MDPs' embeddings G_S would
-    propose the mean of two gaits, which is none. Q_S, under the mean identity, chooses. Before any evidence all
-    have the zero identity.
+    propose the mean of two gaits, which is none. Q_S, under the mean identity, chooses; or, where the student says so,
+    the mean of the candidates is taken: of plants whose good actions differ by degrees it is a good action, and Q_S
+    need not tell apart what differs little in value. Before any evidence all have the zero identity.
     """
     if student.candidate is None:
         return random_shooting(student, evidence, observations, key)
@@ -56,7 +57,7 @@ def select_action(student: Student, evidence: Evidence, observations: Array, key
     z = clipped_latents(latent_key, (*s.shape[:-1], student.latent_dim))
     actions = student.candidates(s, z, proposers)
     actions = jnp.clip(actions + student.corrections(s, actions, proposers), -1.0, 1.0)
-    return _best(student, evidence, s, actions)
+    return actions.mean(0) if student.mean_action else _best(student, evidence, s, actions)
 
 
 def random_shooting(student: Student, evidence: Evidence, observations: Array, key: Array) -> Float[Array, "n action"]:

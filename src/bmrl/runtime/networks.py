@@ -130,6 +130,7 @@ class Student:
         labels: bool,
         max_correction: float,
         correction_identity: bool,
+        mean_action: bool,
     ):
         """Take all networks out of ``arrays``; raises CorruptError where they do not fit each other."""
         s, a, inputs = observation_dim, action_dim, 2 * observation_dim + action_dim + 1
@@ -157,7 +158,7 @@ class Student:
             self.candidate = ConditionedMLP.of(arrays, "candidate", s + self.latent_dim, m, a)
         if "correction.0.weight" in arrays:
             self.correction = ConditionedMLP.of(arrays, "correction", s + a, m, a)
-        self.action_dim, self.labels = a, labels
+        self.action_dim, self.labels, self.mean_action = a, labels, mean_action
         self._max_correction, self._correction_identity = max_correction, correction_identity
 
     def evidence(self, s: Array, a: Array, r: Array, next_s: Array) -> Array:

@@ -55,6 +55,7 @@ class Policy:
             labels=d.labels,
             max_correction=d.max_correction,
             correction_identity=d.correction_identity,
+            mean_action=d.mean_action,
         )
         self._actor = Actor(self.student, left, d.latent_clip, seed)
         if left:
