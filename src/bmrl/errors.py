@@ -14,7 +14,7 @@ class BmrlError(Exception):
         # It may quote a file, a name in it, or what a parser says of both: none of them breaks the line or moves a
         # terminal's cursor.
         line = " ".join(message.splitlines())
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
 
 
 class NotSavedError(BmrlError):
