@@ -141,7 +141,7 @@ def capacity(parameters: Mapping[str, float | Array]) -> Array:
 
 
 def efficiency(outdoor: Array) -> Array:
-    """Heat for electricity (COP) of air-source heat pumps, by the fit of Staffell et al. (2012) to field data."""
+    """Heat for electricity (COP) of air-source heat pumps, by the regression of Staffell et al. (2012)."""
     lift = np.clip(FLOW - np.asarray(outdoor, np.float64), 15.0, 60.0)
     return 6.81 - 0.121 * lift + 0.000630 * lift**2
 
