@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from bmrl import pipeline
 from bmrl.batch_rl.fqe import FQE, Pairs
@@ -32,6 +31,7 @@ from bmrl.evaluate.judging import actions_at, far_share, logged_returns
 from bmrl.figures.judging import plot_judgement
 from bmrl.figures.table import judgement_table
 from bmrl.policy import action_bounds
+from bmrl.runs.progress import Screen
 from bmrl.runs.storage import verify_directory, write_json
 
 INTERVAL = (0.05, 0.95)  # quantiles of the members
@@ -58,7 +58,8 @@ def judge_stage(
         raise BmrlError("--members must be at least 2, --updates at least 1: the spread of the members is the interval")
     pipeline.check_variants(run.experiment, [variant])
     pipeline.check_all_sources(run)
-    config = JudgeConfig(FQE(discount=discount or _discount(run, variant)), updates)
+    pipeline.check_place(out, resume=True)
+    config = JudgeConfig(FQE(discount=_discount(run, variant) if discount is None else discount), updates)
     if not 0 < config.algorithm.discount < 1:
         raise BmrlError(f"--discount {config.algorithm.discount}: a number between 0 and 1 is needed")
     path = run.directory / "students" / variant
@@ -75,7 +76,7 @@ def judge_stage(
         rows = judged(place, student, distilled.context, batches, config, members, sources)
         write_json(out / "judgement.json", rows)
         plot_judgement(rows, out / "judgement.png")
-    console = Console()
+    console = Screen()
     console.print(judgement_table(rows))
     console.print(LIMITS.format(discount=config.algorithm.discount, horizon=round(1 / (1 - config.algorithm.discount))))
     if far := [row["name"] for row in rows if (row["far"] or 0) > UNSURE]:

@@ -38,6 +38,15 @@ def bmrl(*words: str | Path, check: bool = True) -> subprocess.CompletedProcess[
     return done
 
 
+def unread(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """As `bmrl`, where the reader of what is printed has gone."""
+    end, out = os.pipe()
+    os.close(end)
+    done = subprocess.run([*BMRL, *map(str, words)], stdout=out, stderr=subprocess.PIPE, text=True, timeout=300)
+    os.close(out)
+    return done
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compile_cache(tmp_path_factory: pytest.TempPathFactory):
     """Programs compiled by one command are reused by the next, as on a user's machine."""
@@ -154,6 +163,19 @@ def test_a_policy_is_judged_from_the_logs_alone(run: Path, tmp_path: Path) -> No
     assert (tmp_path / "judged" / "judgement.png").stat().st_size > 0
     assert "another configuration" in refused(*words[:-1], "5")
     assert "--members" in refused(*words[:5], "1")
+    assert "--discount 0.0" in refused(*words, "--discount", "0")
+
+
+def test_a_judgement_is_made_in_no_directory_of_other_things(run: Path, tmp_path: Path) -> None:
+    (tmp_path / ".notes.old").write_text("mine")
+    assert "is not empty and holds no run" in refused("judge", run, "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".notes.old"]
+
+
+def test_a_judgement_that_nobody_reads_is_on_the_disk(run: Path, tmp_path: Path) -> None:
+    done = unread("judge", run, "--out", tmp_path / "judged", "--members", "2", "--updates", "4")
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert (tmp_path / "judged" / "judgement.json").exists()
 
 
 def begun(directory: Path) -> bool:
@@ -538,12 +560,7 @@ def test_a_test_whose_output_nobody_reads_is_on_the_disk(run: Path, tmp_path: Pa
     left = [directory / "teachers" / ".default.tmp-0123abcd", directory / ".results.json.tmp-0123abcd"]
     left[0].mkdir()
     left[1].touch()
-    end, out = os.pipe()
-    os.close(end)
-    done = subprocess.run(
-        [*BMRL, "evaluate", str(directory)], stdout=out, stderr=subprocess.PIPE, text=True, timeout=300
-    )
-    os.close(out)
+    done = unread("evaluate", directory)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
     assert (directory / "results.json").exists() and (directory / "identity.json").exists()
     assert "there are no pictures of the training" in done.stderr

@@ -1,8 +1,10 @@
 """Stages by groups of MDPs, in this process: the same numbers as in one piece, whatever was done before."""
 
 import logging
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from toy import CLONING, toy, trained
 from bmrl import pipeline
 from bmrl.collect import sac
 from bmrl.engine import Engine, parts
-from bmrl.errors import BmrlError
+from bmrl.errors import BmrlError, CorruptError
 from bmrl.runs.metrics import Metrics, last_step, read_metrics
 from torture.smoke import contents
 
@@ -90,6 +92,35 @@ def test_what_is_done_is_not_done_again_and_the_rest_goes_on(grouped, tmp_path, 
     assert results(run.directory) == results(grouped.directory)
 
 
+@pytest.mark.parametrize("moves", [1, 2, 3])
+def test_killed_while_batches_become_the_runs_nothing_of_the_parts_is_lost(grouped, tmp_path, monkeypatch, moves):
+    run, moved, rename = pipeline.start_run(tmp_path / "run", grouped.experiment), [], os.rename
+
+    def move(path, target):
+        rename(path, target)
+        if Path(target).parent == run.directory / "batches":
+            moved.append(target)
+            if len(moved) == moves:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.rename", move)
+    with pytest.raises(KeyboardInterrupt):
+        parts.collect_stage(run, Engine(group=1), None)
+    monkeypatch.undo()
+    trained(run.directory, run.experiment)
+    assert results(run.directory) == results(grouped.directory)
+    mine, theirs = (read_metrics(x.directory / "metrics.csv") for x in (run, grouped))
+    assert mine == theirs
+
+
+def test_a_table_of_a_part_that_was_emptied_ends_no_run(grouped, untaught, caplog):
+    part = parts.Learning(untaught, "teach-default", 0, 2, "teachers", "default")
+    part.perform()
+    (part.own.directory / "metrics.csv").write_bytes(b"")
+    trained(untaught.directory, untaught.experiment, Engine(group=2), resume=True)
+    assert results(untaught.directory) == results(grouped.directory)
+
+
 def test_a_group_that_diverges_is_no_failure_but_all_of_them_are(untaught):
     wild = toy(replace(CLONING, learning_rate=1e38)).teach
     run = replace(untaught, experiment=replace(untaught.experiment, teach=wild))
@@ -113,6 +144,14 @@ def test_engines_that_a_run_refuses(grouped, engine, says):
     with pytest.raises(BmrlError, match=says):
         parts.check_engine(grouped.directory, engine)
     assert parts.check_engine(grouped.directory, Engine()) == 1  # as begun
+
+
+@pytest.mark.parametrize("note", ['{"group": 0}', '{"group": -5}', "{}"])
+def test_groups_that_none_are_refused(tmp_path, note):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "config.json").write_text(note)
+    with pytest.raises(CorruptError, match=r"parts/config.json says no number of MDPs"):
+        parts.check_engine(tmp_path, Engine())
 
 
 def test_engines_that_a_new_run_refuses(tmp_path, monkeypatch):

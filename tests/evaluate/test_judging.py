@@ -71,3 +71,10 @@ def test_actions_that_nobody_logged_are_far() -> None:
     assert far_share(one, own, seed=0) == pytest.approx(0.05, abs=0.01)
     assert far_share(one, own + 3, seed=0) == 1.0
     assert np.isnan(far_share(one._replace(ends=one.ends[-1:]), own, seed=0))
+
+
+def test_of_an_episode_that_is_nearly_all_of_a_log_nothing_is_said_to_be_far() -> None:
+    """Of those that are looked at, none has a neighbour in another episode."""
+    whole = log(False, episodes=100_000, length=3)
+    one = whole._replace(observations=whole.observations[:300_002], ends=np.array([299_999, 300_000]))
+    assert np.isnan(far_share(one, np.zeros((300_002, 1), np.float32), seed=1))

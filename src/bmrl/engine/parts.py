@@ -9,7 +9,6 @@ The files are the truth: a part whose result is there is not done again, and one
 newest checkpoint, whoever does it. Once all parts of a stage are done, their results become the run's.
 """
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from bmrl.batch_rl.teach import Taught, TeachConfig
 from bmrl.config import from_json
 from bmrl.data.batch import batch_names, read_batch
 from bmrl.engine import Engine
-from bmrl.errors import BmrlError
+from bmrl.errors import BmrlError, CorruptError
 from bmrl.families import get_family
 from bmrl.pipeline import Run
 from bmrl.runs.metrics import last_step
@@ -34,6 +33,7 @@ from bmrl.runs.storage import (
     committed_names,
     has_result,
     is_committed,
+    move_directory,
     read_json,
     remove_directory,
     verify_directory,
@@ -180,6 +180,8 @@ def check_engine(directory: Path, engine: Engine) -> int:
         raise BmrlError("--engine ray needs Ray: pip install 'bmrl[ray]'")
     noted = directory / PARTS / "config.json"
     begun = from_json(read_json(noted), dict[str, int], str(noted)).get("group", 0) if noted.exists() else 0
+    if noted.exists() and begun < 1:
+        raise CorruptError(f"{noted} says no number of MDPs: restore it from a copy, or remove {noted.parent}")
     if engine.group and begun and engine.group != begun:
         raise BmrlError(f"{noted.parent} has parts of {begun} MDPs: go on with --group {begun}")
     if engine.engine == "ray" and not (engine.group or begun):
@@ -195,11 +197,10 @@ def collect_stage(run: Run, engine: Engine, family: str | None) -> None:
         count = len(get_family(run.experiment.family).train_mdps())
         parts = [Collecting(run, "collect", *span) for span in _begin(run, "collect", count, group)]
         perform(parts, engine, family)
-        (run.directory / "batches").mkdir(exist_ok=True)
+        _keep_metrics(parts)  # before the batches, for with the last of them nobody looks at the parts again
         for part in parts:  # in this order, so that the run never has a batch without those before it
             for name in committed_names(part.own.directory / "batches"):
-                os.rename(part.own.directory / "batches" / name, run.directory / "batches" / name)
-        _keep_metrics(parts)
+                move_directory(part.own.directory / "batches" / name, run.directory / "batches" / name)
 
     pipeline.collect_stage(run, in_parts if group else None)
 
@@ -265,4 +266,5 @@ def _begin(run: Run, stage: str, learners: int, group: int) -> list[tuple[int, i
 
 def _keep_metrics(parts: Sequence[Part]) -> None:
     tables = [(part.own.directory / "metrics.csv", part.first) for part in parts]
-    parts[0].run.metrics.take_over(parts[0].stage, [(path, first) for path, first in tables if path.exists()])
+    there = [(path, first) for path, first in tables if path.exists() and path.stat().st_size]
+    parts[0].run.metrics.take_over(parts[0].stage, there)

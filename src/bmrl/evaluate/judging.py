@@ -70,7 +70,7 @@ def far_share(log: Episodes, chosen: np.ndarray, seed: int) -> float:
     """The share of logged states at which the policy's action is far from all that the log holds for states like it.
 
     Far is farther from the nearest action of the 32 nearest states of other episodes than 95 % of the log's own
-    actions are. NaN for a log of one episode.
+    actions are. NaN for a log of one episode, or of one that is nearly all of it.
     """
     if len(log.ends) < 2:
         return float("nan")
@@ -90,7 +90,10 @@ def far_share(log: Episodes, chosen: np.ndarray, seed: int) -> float:
 
     rows = asked + np.searchsorted(log.ends, asked, side="right")
     usual, policys = distance(log.take(asked).actions), distance(chosen[rows])
-    return float((policys > np.quantile(usual[np.isfinite(usual)], FAR) + 1e-6).mean())
+    compared = np.isfinite(usual)
+    if not compared.any():
+        return float("nan")
+    return float((policys > np.quantile(usual[compared], FAR) + 1e-6).mean())
 
 
 def _squares(x: Array, y: Array) -> np.ndarray:

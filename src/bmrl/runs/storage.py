@@ -212,6 +212,20 @@ def remove_directory(path: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
 
 
+def move_directory(path: Path, target: Path) -> None:
+    """Gives a committed directory another place on its file system, where none is; a kill leaves it here or there.
+
+    Raises ``BmrlError`` where the file system refuses.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(path, target)
+        for parent in (target.parent, path.parent):
+            _sync_directory(parent)
+    except OSError as error:
+        raise _not_saved(target, error) from error
+
+
 def clean_leftovers(parent: Path, name: str | None = None) -> None:
     """Removes what killed writers of ``name`` left in ``parent``; of all names, for its only writer, if None.
 
