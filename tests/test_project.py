@@ -54,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "judge": PHASE_2 | {"config", "evaluate", "figures", "pipeline", "policy"},
     "reproduce": BASELINES
     | {"families", "controllers", "statistics", "tabular", "collect", "experiments", "config", "evaluate", "figures"}
-    | {"pipeline", "report", "sources"},
+    | {"pipeline", "report", "sources", "judge"},
     "workflow": {"runs", "parallel", "engine", "evaluate", "experiments", "pipeline", "report"},
     "cli": {"errors", "runs", "data", "minari_export", "parallel", "experiments", "pipeline", "report", "workflow"}
     | {"engine", "judge", "policy", "reproduce"},

@@ -32,7 +32,7 @@ def plot_judged(groups: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
         logged = np.array([row["logged_value"] for row in rows])
         axes.errorbar(truth, y, _bars(rows, y), fmt="o", color=BLUE, capsize=2, label="the policy (estimate)", zorder=3)
         axes.plot(truth, logged, "s", color=ORANGE, markersize=4, label="what was logged there", zorder=2)
-        ends = [min(truth.min(), y.min(), logged.min()), max(truth.max(), y.max(), logged.max())]
+        ends = [truth.min(), truth.max()]
         axes.plot(ends, ends, color=GREY, linewidth=1, zorder=1)
         axes.set(title=title, xlabel="the policy's true discounted return", ylabel="discounted return")
     grid[0].legend(frameon=False, fontsize=9)

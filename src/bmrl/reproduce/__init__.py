@@ -5,7 +5,7 @@ from typing import cast, get_args
 
 from bmrl.errors import BmrlError
 from bmrl.experiments.experiment import Scale
-from bmrl.reproduce import cem_ablation, dynamics, figure2, figure3, identity, proposition1, thermostat
+from bmrl.reproduce import cem_ablation, dynamics, figure2, figure3, identity, judging, proposition1, thermostat
 from bmrl.reproduce.study import Study, parse_seeds, run_study
 
 STUDIES: dict[str, Study] = {
@@ -16,6 +16,7 @@ STUDIES: dict[str, Study] = {
     "dynamics": dynamics.STUDY,
     "identity": identity.STUDY,
     "thermostat": thermostat.STUDY,
+    "judging": judging.STUDY,
 }
 
 
