@@ -9,8 +9,6 @@ from PIL import Image
 from reproduce.test_dynamics import tiny, untrained
 
 from bmrl import pipeline
-from bmrl.batch_rl import SVG
-from bmrl.batch_rl.teach import TeachConfig
 from bmrl.controllers import ControllerAgent, users_settings
 from bmrl.evaluate.rollout import run_episodes
 from bmrl.families import FAMILIES
@@ -168,8 +166,7 @@ def test_the_page_of_some_units(tmp_path):
 def test_the_study_in_miniature(tmp_path, monkeypatch):
     few = replace(THERMOSTAT, train=THERMOSTAT.train[:3], test=THERMOSTAT.test[:2], horizon=STEPS_A_DAY)
     monkeypatch.setitem(FAMILIES, THERMOSTAT.name, few)
-    learners = {"default": TeachConfig(SVG((4,), (4,), 4, window=2), 1)}
-    monkeypatch.setattr(units, "get_experiment", lambda *names: replace(tiny(*names), teach=learners))
+    monkeypatch.setattr(units, "get_experiment", tiny)
     monkeypatch.setattr(pipeline, "teach", untrained)
     for name in GRID:
         monkeypatch.setitem(GRID, name, GRID[name][:1])
