@@ -80,12 +80,12 @@ def judge_stage(
     console.print(judgement_table(rows))
     console.print(LIMITS.format(discount=config.algorithm.discount, horizon=round(1 / (1 - config.algorithm.discount))))
     if far := [row["name"] for row in rows if (row["far"] or 0) > UNSURE]:
-        console.print(f"little is logged of what the policy does in {', '.join(far)}: do not trust their values")
+        console.print(f"little is logged of what the policy does in {', '.join(far)}: their values are the least sure")
     console.print(f"results: {out / 'judgement.json'}\npicture: {out / 'judgement.png'}")
 
 
 LIMITS = """value: discounted return, without end, from the logged first states (discount {discount}: about {horizon}
-steps), of the policy with the identity that its log tells; an estimate, mostly too high where actions are far"""
+steps), of the policy with the identity that its log tells; an estimate, least sure where actions are far"""
 
 
 def _discount(run: pipeline.Run, variant: str) -> float:
