@@ -34,7 +34,7 @@ def resume_everywhere(
     lines = [
         "## Resumption at every checkpoint",
         "",
-        "Each stage of a smoke run is resumed at each of its checkpoints: the SHA-256 of every file that it leaves is ",
+        "Each stage of a smoke run is resumed at each of its checkpoints: the SHA-256 of every file that it leaves is",
         "that of the undisturbed stage.",
         "",
         "| experiment | stage | checkpoints | failed |",
