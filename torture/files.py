@@ -131,8 +131,7 @@ def serve(connection: Connection, kinds: Sequence[Kind]) -> None:
             found = fingerprint(value)
             outcome = (EQUAL if found == originals[name] else ACCEPTED), ""
         except BmrlError as error:
-            one_line = "\n" not in str(error)
-            outcome = (REFUSED, str(error)) if one_line else (FAILED, f"a message of several lines: {error}")
+            outcome = REFUSED, str(error)
         except AssertionError as error:
             outcome = FAILED, f"invalid, and accepted: {error}"
         except BaseException as error:  # a panic of Rust is no Exception

@@ -101,7 +101,7 @@ def test_the_students_differ_in_the_head_alone():
             assert default.context.relabel and default.reward_model.next_observations
 
 
-def random_batches(family, mdps, config, seed, out, *_):
+def random_batches(family, mdps, config, seed, out, *_, **__):
     """What collection leaves, without its SAC: an episode of uniform actions in each MDP."""
     rng, steps = np.random.default_rng(seed), 20
     simulator = family.simulator(mdps, seed)

@@ -71,8 +71,6 @@ def read(root: Path) -> bytes:
             Path("/etc/hostname").exists() and Path("/etc/passwd").read_bytes()
         case b"run":
             pickle.loads(pickle.dumps(os.getcwd))
-        case b"lines":
-            raise files.BmrlError("one\ntwo")
         case b"invalid":
             raise AssertionError("not finite")
     return content
@@ -96,7 +94,6 @@ def naive():
         ("fill", "MemoryError"),
         ("stray", "outside the root: open /etc/passwd"),
         ("run", "executed pickle.find_class"),
-        ("lines", "a message of several lines"),
         ("invalid", "invalid, and accepted: not finite"),
     ],
 )
