@@ -19,9 +19,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bmrl import parallel
 from bmrl.batch_rl.base import Metrics as Means
-from bmrl.batch_rl.base import gradient_step, unless_diverged
+from bmrl.batch_rl.base import critics_loss_fn, gradient_step, unless_diverged
 from bmrl.batch_rl.replay import Replay
-from bmrl.batch_rl.sac import SAC, SACState, critics_loss_fn
+from bmrl.batch_rl.sac import SAC, SACState
 from bmrl.batch_rl.teach import spec_of
 from bmrl.distill.contexts import ContextConfig, ContextDraw, draw_contexts, read_contexts
 from bmrl.distill.distill import data_statistics

@@ -113,6 +113,12 @@ class Critics(eqx.Module):
         return member(jnp.concatenate([observations, actions], axis=-1))[..., 0]
 
 
+def critics_loss_fn(critics: Critics, s: Array, actions: Array, y: Array) -> tuple[Array, Array]:
+    """Sum over the critics of the mean squared error to the targets y, [...] (Haarnoja et al. 2018b, Eq. 5)."""
+    q = critics(s, actions)
+    return ((q - jax.lax.stop_gradient(y)) ** 2).mean(tuple(range(1, q.ndim))).sum(), q
+
+
 def polyak(target: Tree, online: Tree, rate: float) -> Tree:
     """Move the target network a step of ``rate`` towards the online network."""
     return jax.tree.map(lambda t, o: (1 - rate) * t + rate * o, target, online)

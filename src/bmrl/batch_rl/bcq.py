@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from bmrl.batch_rl.base import Critics, Metrics, Targets, gradient_step, polyak
+from bmrl.batch_rl.base import Critics, Metrics, Targets, critics_loss_fn, gradient_step, polyak
 from bmrl.networks import MLP, Normaliser
 from bmrl.types import Spec, Transition
 
@@ -196,12 +196,6 @@ def critic_target(
     """The soft clipped double-Q target (Fujimoto et al. 2018a, Eq. 13), next_values [ensemble, candidates, n]."""
     soft = min_weight * next_values.min(0) + (1 - min_weight) * next_values.max(0)
     return rewards + discount * jnp.where(terminations, 0.0, soft.max(0))
-
-
-def critics_loss_fn(critics: Critics, s: Array, actions: Array, y: Array) -> tuple[Array, Array]:
-    """Sum over the critics of the mean squared error to the target."""
-    q = critics(s, actions)
-    return ((q - jax.lax.stop_gradient(y)) ** 2).mean(-1).sum(), q
 
 
 def perturbation_loss_fn(

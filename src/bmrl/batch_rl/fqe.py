@@ -130,7 +130,7 @@ class Pairs:
     def take(self, index: Int[np.ndarray, "*m"]) -> Transition:
         """See `Log`."""
         index = self.index[index]
-        t, rows = self.log.take(index), self._rows(index)
+        t, rows = self.log.take(index), self.log.rows(index)
         after = np.where(t.terminations, -self.shift * self.discount / (1 - self.discount), 0.0)
         return Transition(
             np.concatenate([t.observations, t.actions], axis=-1),
@@ -167,8 +167,5 @@ class Pairs:
     def first(self) -> Float[np.ndarray, "drawn pair"]:
         """The policy's first pair of each drawn episode."""
         starts = np.concatenate([[0], self.log.ends[:-1]])[self.episodes]
-        rows = self._rows(starts)
+        rows = self.log.rows(starts)
         return np.concatenate([self.log.observations[rows], self.chosen[rows]], axis=-1)
-
-    def _rows(self, index: np.ndarray) -> np.ndarray:
-        return index + np.searchsorted(self.log.ends, index, side="right")

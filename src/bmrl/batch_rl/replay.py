@@ -59,9 +59,13 @@ class Episodes(NamedTuple):
         """See `Log`."""
         return self.observations.shape[1], self.actions.shape[1]
 
+    def rows(self, index: Int[np.ndarray, "*m"]) -> Int[np.ndarray, "*m"]:
+        """The rows of the observations at which transitions begin: every episode before them has one row more."""
+        return index + self.ends.searchsorted(index, side="right")
+
     def take(self, index: Int[np.ndarray, "*m"]) -> Transition:
         """See `Log`."""
-        rows = index + self.ends.searchsorted(index, side="right")
+        rows = self.rows(index)
         return Transition(  # ndarray.take is about twice as fast as indexing
             self.observations.take(rows, axis=0),
             self.actions.take(index, axis=0),

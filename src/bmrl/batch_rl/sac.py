@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from bmrl.batch_rl.base import Critics, Metrics, Targets, gradient_step, polyak
+from bmrl.batch_rl.base import Critics, Metrics, Targets, critics_loss_fn, gradient_step, polyak
 from bmrl.networks import MLP, Normaliser
 from bmrl.types import Spec, Transition
 
@@ -143,12 +143,6 @@ def critic_target(
     """r + gamma (1 - terminated) (min_k Q'_k(s', a') - alpha log pi(a'|s')), next_values [ensemble, n]."""
     soft_value = next_values.min(0) - alpha * next_log_probs
     return rewards + discount * jnp.where(terminations, 0.0, soft_value)
-
-
-def critics_loss_fn(critics: Critics, s: Array, actions: Array, y: Array) -> tuple[Array, Array]:
-    """Sum over the critics of the mean squared error to the target (Haarnoja et al. 2018b, Eq. 5)."""
-    q = critics(s, actions)
-    return ((q - jax.lax.stop_gradient(y)) ** 2).mean(-1).sum(), q
 
 
 def actor_loss_fn(actor: MLP, critics: Critics, s: Array, alpha: Array, key: Array) -> tuple[Array, Array]:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from bmrl.batch_rl.base import Critics, Metrics, Targets, gradient_step, polyak
+from bmrl.batch_rl.base import Critics, Metrics, Targets, critics_loss_fn, gradient_step, polyak
 from bmrl.networks import MLP, Normaliser
 from bmrl.types import Spec, Transition
 
@@ -174,7 +174,7 @@ class SVG:
         del key
         s = state.normaliser(observations)
         latents = jnp.zeros((*actions.shape[:-1], 0))
-        return Targets(state.critics(s, actions)[0], latents, jnp.tanh(state.target_actor(s)))
+        return Targets(state.critics.first(s, actions), latents, jnp.tanh(state.target_actor(s)))
 
     # ------------------------------------------------------------------ the two kinds of update
 
@@ -310,9 +310,3 @@ def model_loss_fn(
 def cloning_loss_fn(actor: MLP, s: Array, actions: Array) -> Array:
     """Mean squared error of the actor's actions to the logged ones."""
     return ((jnp.tanh(actor(s)) - actions) ** 2).mean()
-
-
-def critics_loss_fn(critics: Critics, s: Array, actions: Array, y: Array) -> tuple[Array, Array]:
-    """Sum over the critics of the mean squared error to the returns."""
-    q = critics(s, actions)
-    return ((q - y) ** 2).mean((1, 2)).sum(), q

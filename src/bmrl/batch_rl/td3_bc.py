@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from bmrl.batch_rl.base import Critics, Metrics, Targets, gradient_step, polyak
+from bmrl.batch_rl.base import Critics, Metrics, Targets, critics_loss_fn, gradient_step, polyak
 from bmrl.networks import MLP, Normaliser
 from bmrl.types import Spec, Transition
 
@@ -116,12 +116,6 @@ class TD3BC:
 def critic_target(rewards: Array, terminations: Array, next_values: Array, discount: float) -> Float[Array, "*n"]:
     """r + gamma (1 - terminated) min_k Q'_k(s', a'), next_values [ensemble, n]."""
     return rewards + discount * jnp.where(terminations, 0.0, next_values.min(0))
-
-
-def critics_loss_fn(critics: Critics, s: Array, actions: Array, y: Array) -> tuple[Array, Array]:
-    """Sum over the critics of the mean squared error to the target."""
-    q = critics(s, actions)
-    return ((q - jax.lax.stop_gradient(y)) ** 2).mean(-1).sum(), q
 
 
 def actor_loss_fn(actor: MLP, critics: Critics, s: Array, actions: Array, greed: float) -> Array:

@@ -155,9 +155,8 @@ def _teach(
         whole = {name: np.concatenate([found[name] for found in losses]) for name in losses[0]}
         fails = (taught.diverged < 0) & ~sound(whole)
         for k in first + np.flatnonzero(fails):
-            whose = (
-                f"the learner of mdp-{k:03d}" if learners > 1 or first else "the learner"
-            )  # one may be of all batches
+            one_of_many = learners > 1 or first  # one alone may be of all batches
+            whose = f"the learner of mdp-{k:03d}" if one_of_many else "the learner"
             _log.warning("%s: %s diverged; it stays as it was after %d updates", stage, whose, step)
         return Taught(states, np.where(fails, np.int32(step), taught.diverged)), whole
 

@@ -88,7 +88,7 @@ def far_share(log: Episodes, chosen: np.ndarray, seed: int) -> float:
         found = np.linalg.norm(actions - own[:, None], axis=-1)
         return np.where(there, found, np.inf).min(1)
 
-    rows = asked + np.searchsorted(log.ends, asked, side="right")
+    rows = log.rows(asked)
     usual, policys = distance(log.take(asked).actions), distance(chosen[rows])
     compared = np.isfinite(usual)
     if not compared.any():
