@@ -1,7 +1,8 @@
 """Frozen batches as training reads them: from where they lie, so that they may be larger than the memory.
 
 Nothing is copied when a batch is opened. A training loop draws indices for some updates at once, and `Replay.take_from`
-reads those transitions alone; what the operating system keeps of the files in its cache is its own affair.
+reads those transitions alone; what the operating system keeps of the files in its cache is its own affair. Where it
+cannot keep all of them, `windows.py` has what is drawn from.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -149,16 +150,42 @@ def gone_through(log: Log) -> Iterator[Transition]:
         yield log.take(np.arange(start, min(start + rows, log.size)))
 
 
+def copied(log: Log, pieces: Sequence[tuple[int, int]]) -> Episodes:
+    """A copy of pieces of a log, (first transition, one past the last), one after the other.
+
+    What is cut of an episode is an episode of its own.
+    """
+    size, ends = 0, []
+    for first, stop in pieces:
+        begins = np.diff(log.starts(np.arange(first, stop))).nonzero()[0] + 1
+        ends.append(size + np.append(begins, stop - first))
+        size += stop - first
+    episode_ends = np.concatenate(ends)
+    observation, action = log.dims
+    copy = Episodes(
+        np.empty((size + len(episode_ends), observation), np.float32),
+        np.empty((size, action), np.float32),
+        np.empty(size, np.float32),
+        np.empty(size, bool),
+        episode_ends,
+    )
+    done = 0
+    for first, stop in pieces:
+        taken, index = log.take(np.arange(first, stop)), np.arange(done, done + stop - first)
+        rows = copy.rows(index)
+        copy.observations[rows] = taken.observations
+        copy.observations[rows + 1] = taken.next_observations
+        copy.actions[index], copy.rewards[index] = taken.actions, taken.rewards
+        copy.terminations[index] = taken.terminations
+        done += stop - first
+    return copy
+
+
 def select(log: Log, choose: Callable[[int], np.ndarray]) -> Episodes:
     """A copy of those episodes of a log that ``choose`` picks, given how many there are, in its order."""
     first = np.unique(log.starts(np.arange(log.size)))
-    chosen = choose(len(first))
-    lengths = np.diff(first, append=log.size)[chosen]
-    index = np.concatenate([np.arange(x, x + n) for x, n in zip(first[chosen], lengths, strict=True)])
-    ends = np.cumsum(lengths)
-    taken = log.take(index)
-    observations = np.insert(taken.observations, ends, taken.next_observations[ends - 1], axis=0)
-    return Episodes(observations, taken.actions, taken.rewards, taken.terminations, ends)
+    bounds = np.append(first, log.size)
+    return copied(log, [(int(bounds[i]), int(bounds[i + 1])) for i in choose(len(first))])
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from jaxtyping import Int
 from bmrl import parallel
 from bmrl.batch_rl.base import Algorithm, Learner, unless_diverged, window_of
 from bmrl.batch_rl.replay import Log, Replay, minibatches
+from bmrl.batch_rl.windows import Windows
 from bmrl.errors import BmrlError
 from bmrl.networks import Normaliser, normaliser_of
 from bmrl.runs.checkpoint import latest_checkpoint
@@ -141,7 +142,13 @@ def _teach(
     metrics.truncate(stage, step)
     group_keys = [part(keys, group) for group in groups]
 
-    drawn = ReadAhead(lambda step: minibatches(replay, np.asarray(draw(keys, replay.size, step))))
+    windows = Windows(replay, keys, learners * config.algorithm.batch_size * window_of(config.algorithm))
+
+    def read(step: int) -> Transition:
+        given = windows.at(step).replay
+        return minibatches(given, np.asarray(draw(keys, given.size, step)))
+
+    drawn = ReadAhead(read)
 
     def advance(taught: Taught, step: int, steps: int) -> tuple[Taught, dict[str, np.ndarray]]:
         given, states, losses = (taught.diverged < 0, drawn.at(step)), [], []

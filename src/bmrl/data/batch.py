@@ -12,14 +12,13 @@ row t + e + 1.
 """
 
 import math
-import mmap
 import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -211,9 +210,6 @@ def examine_batch(path: str | os.PathLike[str], verify: bool = True) -> tuple[Ba
     ends = check_arrays(path, arrays, problems)
     if problems:
         return None, problems
-    for array in arrays.values():
-        if isinstance(array.base, np.memmap):  # training reads rows here and there: no pages around them are wanted
-            cast(mmap.mmap, array.base.base).madvise(mmap.MADV_RANDOM)
     counts = {"transitions": len(arrays["actions"]), "episodes": len(ends)}
     if manifest.get("counts") != counts:
         said = manifest.get("counts")

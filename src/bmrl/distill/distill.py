@@ -17,6 +17,7 @@ from bmrl.batch_rl.base import Algorithm, Targets, polyak, unless_diverged
 from bmrl.batch_rl.bcq import clipped_latents, critic_target
 from bmrl.batch_rl.replay import BLOCK_BYTES, Log, Replay, gone_through
 from bmrl.batch_rl.teach import spec_of
+from bmrl.batch_rl.windows import Windows
 from bmrl.distill.contexts import ContextConfig, ContextDraw, draw_contexts, read_contexts
 from bmrl.distill.reward_model import RewardModel, RewardModelConfig, fit_reward_model
 from bmrl.distill.student import Statistics, Student, StudentConfig
@@ -340,8 +341,14 @@ def distill(
     metrics.truncate(stage, step)
     draw, program = _programs(config)
 
+    draws = config.contexts * (config.context.size + config.queries)
+    keys = np.asarray(jax.random.split(train_key, len(replay)))
+    windows = Windows(replay, keys, draws, targets, config.queries_everywhere)
+
     def read(step: int) -> Minibatch:
-        return read_minibatch(jax.tree.map(np.asarray, draw(train_key, replay.size, step)), replay, targets, config)
+        given = windows.at(step)
+        drawn = jax.tree.map(np.asarray, draw(train_key, given.replay.size, step))
+        return read_minibatch(drawn, given.replay, given.beside, config)
 
     drawn = ReadAhead(read)
 

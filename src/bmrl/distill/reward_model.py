@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from bmrl.batch_rl.replay import Replay
+from bmrl.batch_rl.windows import Windows
 from bmrl.networks import MLP, Normaliser
 from bmrl.networks.set_encoder import context_inputs
 from bmrl.runs.training import CHUNK
@@ -86,10 +87,12 @@ def fit_reward_model(
     init_key, train_key = jax.random.split(key)
     draw, optimiser, train = _fit_programs(config)
     model = RewardModel(init_key, spec, inputs, len(replay), config)
+    windows = Windows(replay, np.asarray(jax.random.split(train_key, len(replay))), config.batch_size)
     state, losses = (model, optimiser.init(model)), []
     for step in range(0, config.updates, CHUNK):
-        mdp, index = jax.tree.map(np.asarray, draw(train_key, replay.size, step))
-        state, loss = train(state, replay.take_from(mdp, index), mdp, min(CHUNK, config.updates - step))
+        given = windows.at(step).replay
+        mdp, index = jax.tree.map(np.asarray, draw(train_key, given.size, step))
+        state, loss = train(state, given.take_from(mdp, index), mdp, min(CHUNK, config.updates - step))
         losses.append(loss)  # not looked at, so that the next minibatches are read while these are computed
     return state[0], float(jnp.concatenate(losses)[: config.updates][-100:].mean())
 

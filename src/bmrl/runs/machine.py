@@ -24,3 +24,23 @@ def arithmetic() -> str:
 
     devices = f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}"
     return f"{machine()}, {devices}, JAX {version('jax')}"
+
+
+def memory_limit(root: Path = Path("/")) -> int:
+    """Bytes of memory that this process may use: the machine's, or less where a control group limits it.
+
+    ``root`` is where the system's files are.
+    """
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    listed = root / "proc/self/cgroup"
+    for line in listed.read_text().splitlines() if listed.exists() else ():
+        _, controllers, group = line.split(":", 2)
+        if controllers in ("", "memory"):  # version 2 and version 1
+            top, file = root / "sys/fs/cgroup" / controllers, "memory.limit_in_bytes" if controllers else "memory.max"
+            # Each group limits those below it. In a container the top is its own, whatever it is called outside.
+            inside = Path(group.lstrip("/"))
+            texts = [
+                (top / place / file).read_text() for place in (inside, *inside.parents) if (top / place / file).exists()
+            ]
+            limits += [int(text) for text in texts if text.strip() != "max"]
+    return min(limits)
