@@ -45,6 +45,17 @@ def test_a_value_of_another_type_is_refused_not_converted(changed: dict[str, obj
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", ["ab", "", {"1": 2}, {}, 3, None])
+def test_what_is_no_array_is_not_taken_apart(value: object) -> None:
+    config = to_json(get_experiment("point-goal", "smoke", seed=0))
+    config["teach"]["default"]["algorithm"]["hidden"] = value
+    says = r"^config\.json: .*expected tuple @ \$\.teach\['default'\]\.algorithm\.hidden$"
+    with pytest.raises(BmrlError, match=says):
+        from_json(config, Experiment, "config.json")
+    with pytest.raises(BmrlError, match=r"^machines\.json: invalid value @ \$$"):
+        from_json(value, list[str], "machines.json")
+
+
 @pytest.mark.parametrize("value", [[], "x", None, 3])
 def test_what_is_no_object_is_no_configuration(value: object) -> None:
     with pytest.raises(BmrlError, match=r"^here: "):

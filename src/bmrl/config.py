@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, get_origin
 
 from cattrs import Converter, transform_error
+from cattrs.cols import homogenous_tuple_structure_factory, is_sequence, list_structure_factory
 from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_unstructure_fn, override
 from cattrs.v import format_exception
@@ -68,6 +69,20 @@ def _plain(*accepted: type) -> Callable[[Any, type], Any]:
 
 for _kind, _accepted in ((bool, (bool,)), (int, (int,)), (float, (int, float)), (str, (str,))):
     _converter.register_structure_hook(_kind, _plain(*_accepted))
+
+
+@_converter.register_structure_hook_factory(is_sequence)
+def _array(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+    """Takes arrays alone, where cattrs would take the letters of a string or the names in an object."""
+    factory = list_structure_factory if get_origin(kind) is list else homogenous_tuple_structure_factory
+    structure_elements = factory(kind, converter)
+
+    def structure(value: Any, kind: Any) -> Any:
+        if type(value) not in (list, tuple):
+            raise ValueError(value)
+        return structure_elements(value, kind)
+
+    return structure
 
 
 def to_json(config: Any, kind: Any = None) -> Any:
