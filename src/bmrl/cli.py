@@ -272,11 +272,7 @@ def main() -> None:
         print(f"error: {what}; mend that, or choose another place", file=sys.stderr)
         sys.exit(NotSavedError.exit_code)
     except stopping.Stopped:
-        if isinstance(command, Data):
-            print("stopped: nothing is half done, the same command begins anew", file=sys.stderr)
-        else:
-            again = "the same command" if isinstance(command, Reproduce | Judge) else "--resume"
-            print(f"stopped, and saved: continue with {again}", file=sys.stderr)
+        print(f"stopped: {how_to_go_on(command)}", file=sys.stderr)
         sys.exit(stopping.EXIT_CODE)
     except (MemoryError, RuntimeError) as error:
         from bmrl import parallel
@@ -284,8 +280,19 @@ def main() -> None:
         if not (isinstance(error, MemoryError) or parallel.out_of_memory(error)):
             raise
         said = str(error).partition("\n")[0] or "no memory left"
-        print(f"error: {said}: what was done is saved; go on with --resume where there is more memory", file=sys.stderr)
+        print(f"error: {said}: where there is more memory, {how_to_go_on(command)}", file=sys.stderr)
         sys.exit(2)
+
+
+def how_to_go_on(command: Command) -> str:
+    """What a command that was broken off has left, and what its user says next."""
+    match command:
+        case Run() | Collect() | Teach() | Distill():
+            return "what was done is saved, the same command with --resume goes on"
+        case Judge() | Reproduce():
+            return "what was done is saved, the same command goes on"
+        case _:
+            return "nothing is half done, the same command begins anew"
 
 
 def execute(command: Run | Collect | Teach | Distill | Evaluate | Judge | Data | Policy | Reproduce) -> None:

@@ -1,5 +1,6 @@
 """The real commands, end to end, as a user runs them."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -8,12 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bmrl import pipeline, report
+from bmrl import cli, pipeline, report
 from bmrl.batch_rl.teach import Taught, TeachConfig
 from bmrl.config import from_json
 from bmrl.data import read_batch, write_batch
@@ -215,7 +217,7 @@ def test_killed_in_every_stage_the_run_ends_as_if_undisturbed(run: Path, tmp_pat
             _, errors = process.communicate()
         assert stage in killed, errors
         if number != signal.SIGKILL:
-            assert process.returncode == 75 and "stopped, and saved: continue with --resume" in errors, errors
+            assert process.returncode == 75 and "stopped: what was done is saved, the same command with --resume" in errors, errors
     assert not (directory / "results.json").exists()
     bmrl(*words)
     assert manifests(directory) == manifests(run)
@@ -431,8 +433,16 @@ def test_memory_that_is_full_is_told_in_one_line() -> None:
     code = f"import jax\nfrom bmrl import cli\n{full}\ncli.execute = full\ncli.main()"
     done = subprocess.run([sys.executable, "-c", code, "teach", "x"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: RESOURCE_EXHAUSTED: Out of memory.: what was done is saved")
+    assert done.stderr.startswith("error: RESOURCE_EXHAUSTED: Out of memory.: where there is more memory, what was done")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", get_args(cli.Command))
+def test_commands_name_a_way_to_go_on_that_they_have(command: type) -> None:
+    kind = get_args(command)[0]
+    said = cli.how_to_go_on(kind.__new__(kind))
+    assert ("--resume" in said) == any(field.name == "resume" for field in dataclasses.fields(kind))
+    assert ("is saved" in said) == (kind not in (cli.Evaluate, cli.Data, cli.Policy))
 
 
 def test_what_is_left_of_a_damaged_result_is_refused_before_anything_is_trained(run: Path, tmp_path: Path) -> None:

@@ -47,5 +47,8 @@ def _lock(path: Path, descriptor: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:  # some file systems of networks have no locks
-        raise BmrlError(f"{path} cannot be locked ({error.strerror}); choose one on a local disk") from error
+        raise BmrlError(
+            f"{path} cannot be locked ({error.strerror}); choose a directory on a file system with locks: a local disk "
+            "or, where several machines need it, NFS 4, CephFS or Lustre mounted with flock"
+        ) from error
     return True

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-EXIT_CODE = 75  # EX_TEMPFAIL: what was done is saved, the same command with --resume goes on
+EXIT_CODE = 75  # EX_TEMPFAIL: what was done is saved, and goes on when it is asked for again
 
 _asked = False
 _saving = False
