@@ -154,6 +154,24 @@ def test_a_link_in_a_run_is_refused_and_one_to_a_run_is_not(tmp_path, name):
             enter(link)
 
 
+def test_where_another_configuration_is_nothing_is_tidied_up(tmp_path):
+    place, preset = tmp_path / "run", get_experiment("point-goal", "smoke", 0)
+    start_run(place, preset)
+    left = [place / "teachers" / ".default.old", place / ".results.json.tmp-0123abcd"]
+    left[0].mkdir(parents=True)
+    left[1].touch()
+    before = sorted(place.rglob("*"))
+    with (
+        pytest.raises(BmrlError, match="another configuration: seed: 0 -> 1;"),
+        pipeline.working_on_run(place, replace(preset, seed=1)),
+    ):
+        pass
+    assert sorted(path for path in place.rglob("*") if path.name != ".lock") == before
+    with pipeline.working_on_run(place, preset):
+        assert sorted(path.name for path in place.iterdir()) == [".lock", "config.json", "log.txt", "teachers"]
+        assert [path.name for path in (place / "teachers").iterdir()] == ["default"]
+
+
 @pytest.mark.parametrize(
     "rows", [{}, [3], [{}], [{"mdp": 3}], [{"mdp": {"goal": []}}], [{"seed": []}], [{"method": {}}], [{"method": None}]]
 )

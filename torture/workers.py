@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bmrl.engine import Engine, parts
 from bmrl.experiments import Experiment, get_experiment
-from bmrl.pipeline import start_run, working_on
+from bmrl.pipeline import working_on_run
 from torture import Section
 from torture.smoke import differences
 
@@ -130,7 +130,6 @@ def experiment() -> Experiment:
 def train(directory: str) -> None:
     """Collection and phase 1 on the cluster: what the command runs."""
     engine, path = Engine("ray", group=GROUP), Path(directory)
-    with working_on(path):
-        run = start_run(path, experiment())
+    with working_on_run(path, experiment()) as run:
         parts.collect_stage(run, engine, None)
         parts.phase_1_stages(run, ["default"], True, engine)

@@ -342,8 +342,7 @@ def execute(command: Run | Collect | Teach | Distill | Evaluate | Judge | Data |
         pipeline.check_variants(experiment, command.variants)
     if isinstance(command, Run | Collect | Teach):
         parts.check_engine(directory, command.engine)
-    with pipeline.working_on(directory):
-        run = pipeline.start_run(directory, experiment)
+    with pipeline.working_on_run(directory, experiment) as run:
         logging.getLogger("bmrl").info("bmrl %s", shlex.join(sys.argv[1:]))
         if not isinstance(command, Evaluate):
             pipeline.note_machine(run)

@@ -70,8 +70,8 @@ def judge_stage(
     if logs:
         action_bounds([*read_batches(run.directory / "batches"), *batches])
     place = replace(run, directory=out)
-    with pipeline.working_on(out):
-        pipeline.hold_config(out, {"judge": to_json(config), "variant": variant})
+    held = {"judge": to_json(config), "members": members, "seed": run.experiment.seed, "variant": variant}
+    with pipeline.working_on(out, held):
         sources = {f"students/{variant}": verify_directory(path, hashes=False)["manifest_sha256"]}
         rows = judged(place, student, distilled.context, batches, config, members, sources)
         write_json(out / "judgement.json", rows)

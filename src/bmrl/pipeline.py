@@ -126,7 +126,7 @@ def check_family(experiment: Experiment, word: str | None) -> None:
 
 
 def start_run(directory: Path, experiment: Experiment) -> Run:
-    """A new run, or the one in the directory; raises BmrlError where that one has another configuration."""
+    """A new run, or the one in the directory, held by nobody; raises BmrlError if it has another configuration."""
     hold_config(directory, to_json(experiment))
     return Run(directory, experiment)
 
@@ -173,10 +173,16 @@ def open_run(directory: Path) -> Run:
 
 
 @contextmanager
-def working_on(directory: Path, patience: float = 0.0) -> Iterator[None]:
-    """Hold the run directory (see `lock_directory`), rid of what killed writers left, and write its log to log.txt."""
+def working_on(directory: Path, config: Any = None, patience: float = 0.0) -> Iterator[None]:
+    """Hold the directory (see `lock_directory`), rid of what killed writers left, and write its log to log.txt.
+
+    Its contents are of the configuration ``config``, JSON values, if one is given (see `hold_config`). Raises
+    BmrlError, and touches nothing, where they are of another.
+    """
     refuse_links(directory)
     with lock_directory(directory, patience):
+        if config is not None:
+            hold_config(directory, config)
         for stage in ("", "teachers", "pooled", "students", "figures"):
             clean_leftovers(directory / stage)
         handler = logging.StreamHandler(open_log(directory / "log.txt"))
@@ -187,6 +193,13 @@ def working_on(directory: Path, patience: float = 0.0) -> Iterator[None]:
         finally:
             logging.getLogger("bmrl").removeHandler(handler)
             handler.stream.close()
+
+
+@contextmanager
+def working_on_run(directory: Path, experiment: Experiment) -> Iterator[Run]:
+    """The experiment's run, new or begun, held as `working_on` does."""
+    with working_on(directory, to_json(experiment)):
+        yield Run(directory, experiment)
 
 
 # ---------------------------------------------------------------------- stages

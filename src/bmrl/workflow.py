@@ -49,8 +49,7 @@ def run(
     pipeline.check_place(directory, resume)
     pipeline.check_variants(experiment, variants)
     parts.check_engine(directory, engine)
-    with pipeline.working_on(directory):
-        begun = pipeline.start_run(directory, experiment)
+    with pipeline.working_on_run(directory, experiment) as begun:
         pipeline.note_machine(begun)
         all_stages(begun, variants, resume, leave_out_diverged, engine, family)
     return begun

@@ -68,7 +68,7 @@ class Part(ABC):
     @final
     def perform(self, patience: float = 0.0) -> None:
         """Do what is not done yet; for ``patience`` see `lock_directory`."""
-        with pipeline.working_on(self.own.directory, patience):
+        with pipeline.working_on(self.own.directory, patience=patience):
             if not self.finished():
                 pipeline.note_machine(self.own)
                 self.work()

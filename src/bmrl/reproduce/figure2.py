@@ -88,8 +88,7 @@ def contextual_config(experiment: Experiment, variant: str) -> ContextualSAC:
 
 def one_seed(experiment: Experiment, contextual: dict[str, ContextualSAC], directory: Path) -> list[Row]:
     """Train everything; rows of the test with paths and final positions, and rows of the curves."""
-    with pipeline.working_on(directory):
-        run = pipeline.start_run(directory, experiment)
+    with pipeline.working_on_run(directory, experiment) as run:
         pipeline.collect_stage(run)
         pipeline.teach_stage(run, resume=True)
         pipeline.pooled_stage(run, resume=True, watch=_watch_pooled(experiment))

@@ -79,8 +79,7 @@ def compared(setting: Setting, runs: Path) -> list[Row]:
         sources = {f"students/{VARIANT}": verify_directory(path, hashes=False)["manifest_sha256"]}
         batches = read_batches(run.directory / "batches")
     place = replace(run, directory=runs / f"judging-{family.name}-{seed}")
-    with pipeline.working_on(place.directory):
-        pipeline.hold_config(place.directory, to_json(setting))
+    with pipeline.working_on(place.directory, to_json(setting)):
         splits = ["train"] * len(batches)
         if experiment.controllers:
             others = held_out(family, experiment.controllers, seed, place.directory / "batches")

@@ -63,7 +63,7 @@ def from_scratch(scratch: Scratch) -> list[Row]:
     """SAC's deterministic return over its interactions, and learners of the same MDP's whole replay buffer."""
     experiment, mdps, directory = scratch.experiment, scratch.mdps, scratch.directory
     family, seed = get_family(experiment.family), experiment.seed
-    with pipeline.working_on(directory):
+    with pipeline.working_on(directory, scratch.config):
         collect_scratch(scratch)
         rows, run = _curves(scratch), pipeline.Run(directory, experiment)
         for name, config in scratch.teach.items():
@@ -82,7 +82,6 @@ def from_scratch(scratch: Scratch) -> list[Row]:
 def collect_scratch(scratch: Scratch) -> None:
     """Fill its batches/ with SAC's replay buffers, unless they are there; its metrics hold the curves."""
     directory, experiment = scratch.directory, scratch.experiment
-    pipeline.hold_config(directory, scratch.config)
     if is_committed(directory / "batches" / f"mdp-{len(scratch.mdps) - 1:03d}"):
         return
     run = pipeline.Run(directory, experiment)

@@ -126,7 +126,7 @@ def working_on(
 
 def logs_of_tests(setting: Setting) -> Replay:
     """What SAC from scratch logged in each of the family's test MDPs."""
-    with pipeline.working_on(setting.scratch.directory):
+    with pipeline.working_on(setting.scratch.directory, setting.scratch.config):
         collect_scratch(setting.scratch)
         return stack(read_batches(setting.scratch.directory / "batches"))
 
