@@ -157,7 +157,7 @@ def make_learners(root: Path) -> None:
     config, spec = teach_config(), Spec(2, 1)
     keys = jax.random.split(jax.random.PRNGKey(SEED), 2)
     states = jax.vmap(lambda key: config.algorithm.init(key, spec=spec, normaliser=Normaliser.identity(2)))(keys)
-    save_learners(root / "default", config, spec, Taught(jax.tree.map(np.asarray, states), np.full(2, -1)), {})
+    save_learners(root / "default", config, spec, Taught(jax.tree.map(np.asarray, states), np.full(2, -1)), {}, SEED)
 
 
 def read_learners(root: Path) -> Any:
@@ -195,7 +195,7 @@ def make_student(root: Path) -> None:
         predict_next=config.predict_next,
     )
     targets = Targets(values=np.zeros((2, 5)))
-    save_student(root / "default", config, spec, targets, 0.0, student, {})
+    save_student(root / "default", config, spec, targets, 0.0, student, {}, SEED)
 
 
 def read_student(root: Path) -> Any:

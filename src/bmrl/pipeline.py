@@ -61,7 +61,7 @@ from bmrl.runs.storage import (
     write_json,
 )
 from bmrl.runs.training import DivergedError
-from bmrl.sources import batch_sources, check_sources, learner_sources
+from bmrl.sources import batch_sources, check_seed, check_sources, learner_sources
 from bmrl.types import Spec, Watch
 
 MAX_SIZE = 1 << 24  # no axis of an array of ours is that long
@@ -237,7 +237,7 @@ def collect_stage(run: Run, collect_missing: Callable[[Run], None] | None = None
         else:
             (collect_missing or (lambda run: collect_batches(run, 0, len(mdps))))(run)
     else:
-        _drop_checkpoints(run, "collect")
+        drop_checkpoints(run, "collect")
 
 
 def collect_batches(run: Run, first: int, last: int) -> None:
@@ -299,8 +299,8 @@ def learn(
     if has_result(path):
         manifest = _verified(path, LEARNERS, "teach")
         check_config(path, manifest.get("config"), to_json(config))
-        check_sources(path, manifest, sources)
-        _drop_checkpoints(run, stage)
+        check_sources(path, manifest, sources, run.experiment.seed)
+        drop_checkpoints(run, stage)
         return
     replay = load()
     with working_stage(run, stage, resume, sources) as checkpoints:
@@ -313,7 +313,7 @@ def learn(
                 raise
             log.warning("%s", error)
             taught = error.state
-        save_learners(path, config, spec_of(replay), taught, sources)
+        save_learners(path, config, spec_of(replay), taught, sources, seed)
 
 
 def distill_stage(
@@ -331,12 +331,12 @@ def distill_stage(
     if has_result(path):
         manifest = _verified(path, STUDENT, "distill")
         check_config(path, manifest.get("config"), to_json(config))
-        check_sources(path, manifest, learner_sources(run.directory, learners))
-        _drop_checkpoints(run, stage)
+        check_sources(path, manifest, learner_sources(run.directory, learners), seed)
+        drop_checkpoints(run, stage)
         return
     replay, learned = load_replay(run), run.directory / "teachers" / learners
     teachers = load_learners(learned, run.experiment.teach[learners], leave_out_diverged)
-    check_sources(learned, verify_directory(learned, hashes=False), batch_sources(run.directory))
+    check_sources(learned, verify_directory(learned, hashes=False), batch_sources(run.directory), seed)
     if len(replay) != teachers.batches:
         raise BmrlError(
             f"{run.directory / 'batches'} has {len(replay)} batches, but {learned} has {teachers.batches} learners: "
@@ -349,7 +349,7 @@ def distill_stage(
         targets = teacher_targets(teachers.algorithm, teachers.states, replay, seed, run.directory, everywhere)
         bound = getattr(teachers.algorithm, "max_perturbation", 0.0)
         student = distill(replay, targets, bound, config, seed, checkpoints, run.metrics, stage, seconds, watch)
-        save_student(path, config, spec_of(replay), targets, bound, student, sources)
+        save_student(path, config, spec_of(replay), targets, bound, student, sources, seed)
 
 
 def phase_1_stages(run: Run, variants: Sequence[str], resume: bool = False) -> None:
@@ -368,8 +368,8 @@ def check_variants(experiment: Experiment, variants: Sequence[str]) -> None:
             raise BmrlError(f"unknown variant {variant!r}; choose from {', '.join(experiment.distill)}")
 
 
-def _drop_checkpoints(run: Run, stage: str) -> None:
-    """The stage's result is on the disk: its checkpoints have served. A kill may have left them behind."""
+def drop_checkpoints(run: Run, stage: str) -> None:
+    """Remove a stage's checkpoints: its result is on the disk, they have served. A kill may have left them behind."""
     shutil.rmtree(run.directory / "checkpoints" / stage, ignore_errors=True)
 
 
@@ -377,36 +377,40 @@ def _drop_checkpoints(run: Run, stage: str) -> None:
 def working_stage(run: Run, stage: str, resume: bool, sources: Mapping[str, str]) -> Iterator[Path]:
     """The checkpoints of a stage while it runs; once its result is on the disk they have served, and go.
 
-    Raises BmrlError if there are some and the stage is not to be resumed, or if they were made from other sources.
+    Raises BmrlError if there are some and the stage is not to be resumed, or if they were made from other sources or
+    with another seed, or nothing says from which.
     """
-    checkpoints = run.directory / "checkpoints" / stage
+    checkpoints, seed = run.directory / "checkpoints" / stage, run.experiment.seed
     begun, note = bool(committed_names(checkpoints)), checkpoints / SOURCES
     if begun and not resume:
         raise BmrlError(f"{run.directory} has an unfinished stage {stage!r}: continue it with --resume")
-    if begun and note.exists():
-        check_sources(checkpoints, {"sources": read_json(note)}, sources)
+    if begun:
+        noted = from_json(read_json(note), dict[str, str], str(note))
+        check_sources(checkpoints, {"seed": noted.pop("seed", seed), "sources": noted}, sources, seed)
     else:
-        write_json(note, dict(sources))
+        write_json(note, {"seed": str(seed), **sources})
     began = time.monotonic()
     log.info("%s: started", stage)
     yield checkpoints
-    _drop_checkpoints(run, stage)
+    drop_checkpoints(run, stage)
     log.info("%s: finished after %.0f s", stage, time.monotonic() - began)
     stop_if_asked()
 
 
 def check_all_sources(run: Run) -> None:
-    """Raises BmrlError if learners or a student of the run were made from other batches or learners than it has."""
-    batches = batch_sources(run.directory)
+    """Raises BmrlError if learners or a student are of other batches, other learners or another seed than the run."""
+    batches, seed = batch_sources(run.directory), run.experiment.seed
     for kind in ("teachers", "pooled", "students"):
         for name in committed_names(run.directory / kind):
             path, sources = run.directory / kind / name, pooled_sources(run, name) if kind == "pooled" else batches
+            manifest = verify_directory(path, hashes=False)
+            check_seed(path, manifest, seed)
             if kind == "students":
                 learners = run.experiment.learners(name)
                 if not is_committed(run.directory / "teachers" / learners):
                     continue  # a student acts without them
                 sources = learner_sources(run.directory, learners)
-            check_sources(path, verify_directory(path, hashes=False), sources)
+            check_sources(path, manifest, sources, seed)
 
 
 def load_replay(run: Run) -> Replay:
@@ -440,12 +444,15 @@ class Learners(NamedTuple):
         return len(jax.tree.leaves(self.states)[0]) + len(self.left_out)
 
 
-def save_learners(path: Path, config: Training, spec: Spec, taught: Taught, sources: Mapping[str, str]) -> None:
+def save_learners(
+    path: Path, config: Training, spec: Spec, taught: Taught, sources: Mapping[str, str], seed: int
+) -> None:
     """Write phase 1's result."""
     manifest = {
         "format": LEARNERS.name,
         "version": LEARNERS.version,
         "config": to_json(config),
+        "seed": seed,
         "sources": dict(sources),
         "spec": spec._asdict(),
         "learners": len(taught.diverged),
@@ -511,12 +518,14 @@ def save_student(
     max_correction: float,
     student: Student,
     sources: Mapping[str, str],
+    seed: int,
 ) -> None:
     """Write phase 2's result."""
     manifest = {
         "format": STUDENT.name,
         "version": STUDENT.version,
         "config": to_json(config),
+        "seed": seed,
         "sources": dict(sources),
         "spec": spec._asdict(),
         "learners": len(targets.values),

@@ -1,4 +1,4 @@
-"""What a result was made from: it notes the hashes of the batches or learners, and is not mixed with others.
+"""What a result was made from: it notes its seed and the hashes of batches or learners, and is not mixed with others.
 
 The hash of a directory's manifest identifies its whole content (`bmrl.runs.storage`), so that none is read again.
 """
@@ -23,11 +23,12 @@ def learner_sources(run: Path, name: str) -> dict[str, str]:
     return _hashes(run, [f"teachers/{name}"])
 
 
-def check_sources(path: Path, manifest: Mapping[str, Any], sources: Mapping[str, str]) -> None:
-    """Raises BmrlError if the manifest of ``path`` notes other ``sources``.
+def check_sources(path: Path, manifest: Mapping[str, Any], sources: Mapping[str, str], seed: int) -> None:
+    """Raises BmrlError if the manifest of ``path`` notes other ``sources``, or another ``seed``.
 
     What notes none is taken as it is: an earlier version left it, or it was made outside of a run.
     """
+    check_seed(path, manifest, seed)
     if not manifest.get("sources"):
         return
     found = from_json(manifest["sources"], dict[str, str], f"{path}: sources")
@@ -37,6 +38,16 @@ def check_sources(path: Path, manifest: Mapping[str, Any], sources: Mapping[str,
         raise BmrlError(
             f"{path} was not made from the {changed[0]} that is there now{more}: put back what it was made from, or "
             f"remove {path} and what was made from it, or begin another run"
+        )
+
+
+def check_seed(path: Path, manifest: Mapping[str, Any], seed: int) -> None:
+    """Raises BmrlError if the manifest of ``path`` notes another seed than the run has."""
+    noted = manifest.get("seed", seed)
+    if str(noted) != str(seed):  # sources.json of checkpoints has text alone
+        raise BmrlError(
+            f"{path} was made with another seed: {noted} -> {seed}; put the seed back into config.json, or begin "
+            "another run"
         )
 
 

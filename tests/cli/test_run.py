@@ -166,6 +166,9 @@ def test_a_policy_is_judged_from_the_logs_alone(run: Path, tmp_path: Path) -> No
     assert "judge.updates: 4 -> 5" in refused(*words[:-1], "5")
     assert "members: 2 -> 3" in refused(*words[:5], "3", *words[6:])
     assert "--members" in refused(*words[:5], "1")
+    held = json.loads((tmp_path / "judged" / "config.json").read_text())
+    (tmp_path / "judged" / "config.json").write_text(json.dumps(held | {"seed": 4}))
+    assert "another configuration: seed: 4 -> 3;" in refused(*words)
     assert "--discount 0.0" in refused(*words, "--discount", "0")
 
 
@@ -384,7 +387,7 @@ def test_a_learner_that_diverged_is_left_out_by_the_users_word_alone(run: Path, 
     config = from_json(manifest["config"], TeachConfig, "")
     states = pipeline.load_learners(teachers, config).states
     pipeline.save_learners(
-        teachers, config, Spec(**manifest["spec"]), Taught(states, np.array([-1, 5, -1])), manifest["sources"]
+        teachers, config, Spec(**manifest["spec"]), Taught(states, np.array([-1, 5, -1])), manifest["sources"], 3
     )
 
     done = bmrl("distill", directory, check=False)
@@ -523,6 +526,38 @@ def test_a_stage_is_not_resumed_with_other_batches(run: Path, tmp_path: Path) ->
             message = r"checkpoints/teach was not made from the batches/mdp-001 that is there now: put back"
             with pytest.raises(BmrlError, match=message), pipeline.working_stage(here, "teach", True, other):
                 pass
+        seed = dataclasses.replace(here, experiment=dataclasses.replace(here.experiment, seed=4))
+        message = r"checkpoints/teach was made with another seed: 3 -> 4; put the seed back"
+        with pytest.raises(BmrlError, match=message), pipeline.working_stage(seed, "teach", True, made_from):
+            pass
+        note = checkpoints / pipeline.SOURCES
+        note.write_text(json.dumps(made_from))  # as an earlier version left it
+        with pipeline.working_stage(here, "teach", True, made_from):
+            save_checkpoint(checkpoints, 7, np.zeros(1))
+            note.unlink()
+            message = r"checkpoints/teach/sources\.json cannot be opened \(No such file or directory\); restore it"
+            with pytest.raises(BmrlError, match=message), pipeline.working_stage(here, "teach", True, made_from):
+                pass
+            assert not note.exists()
+
+
+def test_a_seed_that_was_edited_between_two_stages_is_refused(run: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    shutil.copytree(run, directory)
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"seed": 4}))
+    here, other = pipeline.open_run(directory), r"default was made with another seed: 3 -> 4; put the seed back into"
+    for stage in (pipeline.teach_stage, pipeline.pooled_stage, pipeline.distill_stage, report.evaluate_stage):
+        with pytest.raises(BmrlError, match=other):
+            stage(here)
+    shutil.rmtree(directory / "students")
+    with pytest.raises(BmrlError, match="teachers/" + other):
+        pipeline.distill_stage(here)
+    shutil.copytree(run / "students", directory / "students")
+    for kind in ("teachers", "pooled"):
+        shutil.rmtree(directory / kind)
+    with pytest.raises(BmrlError, match="students/" + other):
+        export_policy(here, tmp_path / "policy")
 
 
 def test_a_log_elsewhere_is_not_written(run: Path, tmp_path: Path) -> None:

@@ -113,6 +113,21 @@ def test_killed_while_batches_become_the_runs_nothing_of_the_parts_is_lost(group
     assert mine == theirs
 
 
+def test_checkpoints_that_a_kill_left_beside_a_parts_result_go(grouped, untaught, monkeypatch):
+    part = parts.Learning(untaught, "teach-default", 0, 2, "teachers", "default")
+
+    def kill(run, stage):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline, "drop_checkpoints", kill)
+        part.perform()
+    assert part.finished() and part.newest_checkpoint()
+    trained(untaught.directory, untaught.experiment, Engine(group=2), resume=True)
+    assert results(untaught.directory) == results(grouped.directory)
+    assert not list(untaught.directory.rglob("step-*"))
+
+
 def test_a_table_of_a_part_that_was_emptied_ends_no_run(grouped, untaught, caplog):
     part = parts.Learning(untaught, "teach-default", 0, 2, "teachers", "default")
     part.perform()

@@ -43,7 +43,9 @@ def runs(tmp_path, monkeypatch):
     directory = tmp_path / "runs" / "halfcheetah-velocity-0"
     pipeline.start_run(directory, small("halfcheetah-velocity", "smoke", 0))
     targets = Targets(np.zeros((29, 1)), np.zeros((29, 1, 12)))
-    pipeline.save_student(directory / "students" / "default", CONFIG, SPEC, targets, 0.05, reference.filled(make), {})
+    pipeline.save_student(
+        directory / "students" / "default", CONFIG, SPEC, targets, 0.05, reference.filled(make), {}, 0
+    )
     return tmp_path / "runs"
 
 

@@ -205,12 +205,23 @@ def runs(tmp_path_factory, small):
         template = teacher_template(config.algorithm, spec, 29)
         states = jax.tree.map(lambda x: rng.uniform(0.01, 0.02, x.shape).astype(x.dtype), template)
         taught = Taught(states, np.full(29, -1))
-        pipeline.save_learners(setting.directory / "teachers" / name, config, spec, taught, sources)
+        pipeline.save_learners(
+            setting.directory / "teachers" / name, config, spec, taught, sources, setting.experiment.seed
+        )
     targets = Targets(np.zeros((29, 24)), np.zeros((29, 24, 12)))
     for variant, config in setting.experiment.distill.items():
         student = untrained_student(29, config.student)
         sources = learner_sources(setting.directory, setting.experiment.learners(variant))
-        pipeline.save_student(setting.directory / "students" / variant, config, spec, targets, 0.05, student, sources)
+        pipeline.save_student(
+            setting.directory / "students" / variant,
+            config,
+            spec,
+            targets,
+            0.05,
+            student,
+            sources,
+            setting.experiment.seed,
+        )
     return directory
 
 

@@ -154,8 +154,8 @@ class Learning(Part):
         return batch_sources(self.run.directory, slice(self.first, self.last))
 
     def taught(self) -> tuple[Spec, Taught]:
-        """Its learners. Raises BmrlError if they are damaged, of other batches or of another configuration."""
-        check_sources(self.path, verify_directory(self.path, hashes=False), self.sources())
+        """Its learners. Raises BmrlError if they are damaged, of other batches, another seed or configuration."""
+        check_sources(self.path, verify_directory(self.path, hashes=False), self.sources(), self.run.experiment.seed)
         return pipeline.load_taught(self.path, self.config)
 
     def load(self) -> Replay:
@@ -234,7 +234,7 @@ def _learn(
         if kind == "teachers" and (diverged >= 0).all():
             raise BmrlError(f"{stage}: every learner diverged (a loss or a weight is not finite)")
         _keep_metrics(parts)
-        pipeline.save_learners(path, config, specs[0], Taught(states, diverged), sources)
+        pipeline.save_learners(path, config, specs[0], Taught(states, diverged), sources, run.experiment.seed)
     for part in parts:
         if part.finished():
             remove_directory(part.path)
@@ -252,6 +252,8 @@ def perform(parts: Sequence[Part], engine: Engine, family: str | None = None) ->
         from bmrl.engine.on_ray import perform_on_ray
 
         perform_on_ray(parts, engine, family)
+    for part in parts:
+        pipeline.drop_checkpoints(part.own, part.stage)
 
 
 def _begin(run: Run, stage: str, learners: int, group: int) -> list[tuple[int, int]]:

@@ -111,12 +111,13 @@ def learn_contextual(run: pipeline.Run, config: ContextualSAC, variant: str) -> 
         stage, seconds = f"contextual-{variant}", experiment.checkpoint_seconds
         with pipeline.working_stage(run, stage, True, sources) as checkpoints:
             state = train_contextual_sac(replay, config, experiment.seed, checkpoints, run.metrics, stage, seconds)
-            manifest = {"format": "bmrl-contextual", "version": 1, "config": to_json(config), "sources": sources}
+            made_from = {"config": to_json(config), "seed": experiment.seed, "sources": sources}
+            manifest = {"format": "bmrl-contextual", "version": 1, **made_from}
             commit_directory(path, lambda directory: save_tree(directory, state), manifest)
     manifest = verify_directory(path)
     require_format(path, manifest, "bmrl-contextual", 1)
     pipeline.check_config(path, manifest.get("config"), to_json(config))
-    check_sources(path, manifest, sources)
+    check_sources(path, manifest, sources, experiment.seed)
     spec = spec_of(replay)
     blank = (Normaliser.identity(n) for n in (spec.observation_dim, 2 * spec.observation_dim + spec.action_dim + 1))
     template = jax.eval_shape(lambda: config.init(jax.random.PRNGKey(0), spec, *blank))

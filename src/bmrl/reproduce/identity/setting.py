@@ -216,10 +216,10 @@ def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillCo
                 run.experiment.checkpoint_seconds,
             )
             spec, sources = spec_of(lesson.replay), lesson.sources
-            pipeline.save_student(path, config, spec, lesson.targets, bound, student, sources)
+            pipeline.save_student(path, config, spec, lesson.targets, bound, student, sources, run.experiment.seed)
     student, found = pipeline.load_student(path)
     pipeline.check_config(path, to_json(found), to_json(config))
-    check_sources(path, verify_directory(path, hashes=False), lesson.sources)
+    check_sources(path, verify_directory(path, hashes=False), lesson.sources, run.experiment.seed)
     return student
 
 
