@@ -22,6 +22,7 @@ from bmrl.data import read_batch, write_batch
 from bmrl.errors import BmrlError
 from bmrl.evaluate.agents import FixedDraws
 from bmrl.evaluate.evaluate import student_agent
+from bmrl.judge import judge_stage
 from bmrl.policy import export_policy
 from bmrl.runs.checkpoint import save_checkpoint
 from bmrl.runs.training import DivergedError
@@ -153,23 +154,78 @@ def test_evaluate_adds_rows_for_any_mdp_and_context(run: Path) -> None:
     assert json.loads((run / "results.json").read_text()) == rows
 
 
-def test_a_policy_is_judged_from_the_logs_alone(run: Path, tmp_path: Path) -> None:
-    words = ("judge", run, "--out", tmp_path / "judged", "--members", "2", "--updates", "4")
-    assert "judgement.png" in bmrl(*words).stdout.replace("\n", "")
-    rows = json.loads((tmp_path / "judged" / "judgement.json").read_text())
+JUDGED = ("--members", "2", "--updates", "100")
+
+
+@pytest.fixture(scope="session")
+def judged(run: Path) -> Path:
+    """A judgement, never disturbed."""
+    out = run.parent / "judged"
+    assert "judgement.png" in bmrl("judge", run, "--out", out, *JUDGED).stdout.replace("\n", "")
+    return out
+
+
+def test_a_policy_is_judged_from_the_logs_alone(run: Path, judged: Path) -> None:
+    rows = json.loads((judged / "judgement.json").read_text())
     assert [row["name"] for row in rows] == ["mdp-000", "mdp-001", "mdp-002"]
     for row in rows:
         assert len(row["values"]) == len(row["logged"]) == 2
         assert row["low"] <= row["value"] <= row["high"]
         assert row["discount"] == 0.99
-    assert (tmp_path / "judged" / "judgement.png").stat().st_size > 0
-    assert "judge.updates: 4 -> 5" in refused(*words[:-1], "5")
-    assert "members: 2 -> 3" in refused(*words[:5], "3", *words[6:])
-    assert "--members" in refused(*words[:5], "1")
-    held = json.loads((tmp_path / "judged" / "config.json").read_text())
-    (tmp_path / "judged" / "config.json").write_text(json.dumps(held | {"seed": 4}))
-    assert "another configuration: seed: 4 -> 3;" in refused(*words)
-    assert "--discount 0.0" in refused(*words, "--discount", "0")
+    assert (judged / "judgement.png").stat().st_size > 0
+
+
+def test_a_judgement_of_something_else_is_not_gone_on_with(run: Path, judged: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "judged", json.loads((judged / "config.json").read_text())
+    out.mkdir()
+    (out / "config.json").write_text(json.dumps(whole | {"seed": 4}))
+    assert "judged holds a run with another configuration: seed: 4 -> 3;" in refused(
+        "judge", run, "--out", out, *JUDGED
+    )
+    opened = pipeline.open_run(run)
+    for says, members, updates, discount in (
+        ("members: 2 -> 3; seed: 4 -> 3;", 3, 100, None),
+        (r"judge\.updates: 100 -> 5; seed: 4 -> 3", 2, 5, None),
+        (r"judge\.algorithm\.discount: 0\.99 -> 0\.9;", 2, 100, 0.9),
+        ("--members", 1, 100, None),
+        (r"--discount 0\.0", 2, 100, 0.0),
+    ):
+        with pytest.raises(BmrlError, match=says):
+            judge_stage(opened, out, None, "default", members, updates, discount)
+    assert not (out / "members").exists()
+
+
+def test_logs_of_other_dimensions_judge_nothing(run: Path, tmp_path: Path) -> None:
+    write_batch(
+        tmp_path / "logs" / "mdp-000",
+        observations=np.zeros((3, 3)),
+        actions=np.zeros((2, 2)),
+        rewards=np.zeros(2),
+        terminations=np.zeros(2, bool),
+        truncations=np.array([False, True]),
+        provenance={},
+    )
+    with pytest.raises(BmrlError, match="logs: mdp-000 has 3 observations and 2 actions, the student 2 and 2:"):
+        judge_stage(pipeline.open_run(run), tmp_path / "out", tmp_path / "logs", "default", 2, 4, None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_judgement_that_was_killed_ends_as_if_undisturbed(run: Path, judged: Path, tmp_path: Path) -> None:
+    words = ("judge", run, "--out", tmp_path, *JUDGED)
+    process = subprocess.Popen([*BMRL, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    checkpoints = tmp_path / "checkpoints" / "member-1"
+    try:
+        while process.poll() is None and not list(checkpoints.glob("step-*")):
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL and not (tmp_path / "judgement.json").exists(), errors
+    bmrl(*words)
+    said = (tmp_path / "log.txt").read_text()
+    assert f"going on from {checkpoints}" in said and said.count("member-0: started") == 1
+    assert (tmp_path / "judgement.json").read_bytes() == (judged / "judgement.json").read_bytes()
+    assert manifests(tmp_path) == manifests(judged)
 
 
 def test_a_judgement_is_made_in_no_directory_of_other_things(run: Path, tmp_path: Path) -> None:

@@ -65,8 +65,12 @@ def _evidence_of_logs(student: Student, path: Path, mdps: Sequence[Parameters]) 
 def check_dimensions(student: Student, batch: Batch, where: Path) -> None:
     """Raises BmrlError, naming ``where``, for a batch whose observations or actions are others than the student's."""
     dimensions = len(student.statistics.observations.mean), student.action_dim
-    if (batch.observation_dim, batch.action_dim) != dimensions:
-        raise BmrlError(f"{where}: {batch.name} has other observations or actions than the student")
+    found = batch.observation_dim, batch.action_dim
+    if found != dimensions:
+        raise BmrlError(
+            f"{where}: {batch.name} has {found[0]} observations and {found[1]} actions, the student "
+            f"{dimensions[0]} and {dimensions[1]}: choose logs of its family"
+        )
 
 
 def oracle_agent(
