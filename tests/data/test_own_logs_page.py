@@ -1,6 +1,7 @@
 """docs/own-logs.md: what it shows is what happens."""
 
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from bmrl.data.import_report import counts_table
 from bmrl.data.mapping import Mapping
+from bmrl.data.suggest import suggest
 from tests.data.logs import problems, run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-logs.md").read_text()
@@ -35,6 +37,19 @@ def test_the_example(place):
     assert seen == [line.split() for line in shown("text").splitlines()]
     np.testing.assert_array_equal(north.rewards, np.float32([-0.4, -0.3, -0.2]))
     assert (south.episodes, south.actions.tolist()) == (2, [[0.0], [0.125]])
+
+
+def test_the_table_as_people_write_it(tmp_path):
+    """With the lines that are shown, it imports; what is said of drafts holds."""
+    table, lines = PAGE.split("## A table as people write it")[1].split("```")[1:4:2]
+    (tmp_path / "logs.csv").write_text(table.strip() + "\n01.02.2021;00:15;19;22;1.000\n01.02.2021;00:30;19;22;1\n")
+    always = (
+        'observations = "Raum"\nactions = "Soll"\nlow = 16\nhigh = 24\nrewards = "Strom"\noutcome_of = "this action"\n'
+    )
+    _, (batch,) = run(tmp_path, always + 'terminations = "none"' + lines)
+    assert (batch.size, batch.rewards.tolist(), batch.observations.ravel().tolist()) == (1, [1000], [19, 19])
+    drafted, said = tomllib.loads(suggest(str(tmp_path / "logs.csv"))), tomllib.loads(lines)
+    assert said.pop("missing") == "cut" and {key: drafted[key] for key in said} == said
 
 
 @pytest.mark.parametrize(("key", "kind", "line"), [("timezone", "backwards", 3), ("gaps", "gap", 7)])

@@ -1,5 +1,6 @@
 """Distributes the rows of files among MDPs, in the form in which episodes are made of them."""
 
+import contextlib
 import zoneinfo
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +53,7 @@ class Intake:
         self._type: np.dtype[Any] | None = None
         self._clock: str | None = None
         self._zone = _zone(mapping)
+        self._marks = _marks(mapping)
         self.labels = Labels(self._place, [], [], None)
 
     def read(self, reader: Reader) -> None:
@@ -63,19 +65,28 @@ class Intake:
             key: [pick for spec in getattr(mapping, key) for pick in mapping.pick(key, spec, reader.names, where)]
             for key in ("observations", "actions", "next_observations")
         }
-        said = {key: getattr(mapping, key) for key in _USES}
+        said = {key: getattr(mapping, key) for key in _USES} | {"time": mapping.time and mapping.time[0]}
         self._columns = {key: self._one(key, spec, reader) for key, spec in said.items() if spec not in (None, NONE)}
         infos = {name: self._one("infos", spec, reader).name for name, spec in mapping.infos.items()}
         uses: dict[str, Use] = {pick.name: "number" for picks in self._vectors.values() for pick in picks}
         uses |= dict.fromkeys(infos.values(), "number")
-        for key, pick in self._columns.items():
+        clocks = [("time", self._one("time", spec, reader)) for spec in (mapping.time or ())[1:]]
+        for key, pick in [*self._columns.items(), *clocks]:
             if uses.setdefault(pick.name, _USES[key]) != _USES[key]:
                 raise mapping.error(
                     key, f"the column {pick.name!r} has another use already: give the logs a copy of it"
                 )
         for chunk in reader.chunks(uses):
             if chunk.size:
+                self._unmark(chunk, uses)
                 self._take(number, chunk, infos)
+
+    def _unmark(self, chunk: Chunk, uses: dict[str, Use]) -> None:
+        """Takes away the numbers that mark a missing value. They are compared as batches have numbers, in float32."""
+        with np.errstate(over="ignore"):
+            for name in (name for name, use in uses.items() if use == "number" and self._marks):
+                values = chunk.columns[name]
+                chunk.columns[name] = np.where(np.isin(values.astype(np.float32), self._marks), np.nan, values)
 
     def _one(self, key: str, spec: str, reader: Reader) -> Pick:
         """The only column that an entry means."""
@@ -283,6 +294,15 @@ _USES: dict[str, Use] = {
     "time": "time",
 }
 _VECTOR_FIELDS = {"observations": "observations", "actions": "actions", "next_observations": "following"}
+
+
+def _marks(mapping: Mapping) -> list[np.float32]:
+    """The numbers among the marks of missing values."""
+    found = []
+    for mark in mapping.missing_as:
+        with contextlib.suppress(ValueError), np.errstate(over="ignore"):
+            found.append(np.float32(mark.replace(mapping.decimal, ".")))
+    return found
 
 
 def _zone(mapping: Mapping) -> zoneinfo.ZoneInfo | None:

@@ -66,18 +66,21 @@ class Mapping:
         mdp: the column that names the MDP.
         files: a pattern of file names in which {mdp} stands for the MDP's name.
         episode: the column that tells episodes apart.
-        time: the column of times: numbers, or dates and times.
+        time: the column of times: numbers, or dates and times; or two columns, of dates and of times of the day.
         step: between two rows, in the unit of ``time`` (dates and times: seconds, or "15 min"); "any".
         gaps: where rows are not ``step`` apart: "cut" the episode, or "keep" it going.
         unordered: "sort" rows by episode and time.
         duplicates: of rows of one episode and time keep the "first" or the "last".
         missing: where a value is missing, infinite or above 1.1e12, "cut" the episode.
+        missing_as: how the file marks a missing value, beside what its format has for that: texts; numbers as texts.
         timezone: of dates and times that name none, e.g. "Europe/Vienna".
         time_format: of dates and times that are not ISO 8601, e.g. "%d.%m.%Y %H:%M".
         separator: of a CSV file's cells.
         decimal: of its numbers.
+        thousands: what sets groups of three digits apart in its numbers.
         encoding: of its text.
         header: the line with its columns' names.
+        skip: how many lines below it are no rows, but units for example.
         axes: what the first axes of all arrays are, if not rows: "episode, time" or "mdp, episode, time".
         groups: a pattern of the HDF5 groups that hold an episode each, e.g. "episode_*".
         family: the name of the MDPs' family.
@@ -102,18 +105,21 @@ class Mapping:
     mdp: str | None = None
     files: str | None = None
     episode: str | None = None
-    time: str | None = None
+    time: tuple[str, ...] | None = None
     step: float | None = None
     gaps: str | None = field(default=None, metadata={"one of": ("cut", "keep")})
     unordered: str | None = field(default=None, metadata={"one of": ("sort",)})
     duplicates: str | None = field(default=None, metadata={"one of": ("first", "last")})
     missing: str | None = field(default=None, metadata={"one of": ("cut",)})
+    missing_as: tuple[str, ...] = ()
     timezone: str | None = None
     time_format: str | None = None
     separator: str = ","
     decimal: str = field(default=".", metadata={"one of": (".", ",")})
+    thousands: str | None = field(default=None, metadata={"one of": (",", ".", "'", " ", "\N{NO-BREAK SPACE}")})
     encoding: str = "utf-8"
     header: int = 1
+    skip: int = 0
     axes: str | None = field(default=None, metadata={"one of": ("episode, time", "mdp, episode, time")})
     groups: str | None = None
     family: str | None = None
@@ -177,7 +183,8 @@ def read_mapping(path: Path) -> Mapping:
             close = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"the keys are {', '.join(known)}"
             raise BmrlError(f"{where}: there is no such key; {hint}")
-        if value == UNDECIDED or (isinstance(value, list) and UNDECIDED in value):
+        marks = key == "missing_as"  # among these, it is one
+        if value == UNDECIDED or (isinstance(value, list) and UNDECIDED in value and not marks):
             raise BmrlError(f"{where} is undecided: put what holds for these logs in the place of {UNDECIDED!r}")
         values[key] = _value(where, key, value)
     for key, wanted in _NEEDED.items():
@@ -229,6 +236,16 @@ def _value(where: str, key: str, value: Any) -> Any:
         value = [value] if isinstance(value, str) else value
         need(_all(value, str) and bool(value), 'a list of columns, as ["a", "b"],')
         return tuple(value)
+    if key == "time":
+        value = [value] if isinstance(value, str) else value
+        named = _all(value, str) and all(value) and len(value) == len(set(value)) in (1, 2)
+        need(named, 'a column, or those of the date and of the time of the day, as ["date", "clock"],')
+        return tuple(value)
+    if key == "missing_as":
+        value = value if isinstance(value, list) else [value]
+        marks = bool(value) and all(_finite(mark) or (isinstance(mark, str) and mark) for mark in value)
+        need(marks, 'a list of marks, as ["-", -999],')
+        return tuple(map(str, value))
     if key == "infos":
         value = {name.rpartition("/")[2]: name for name in value} if _all(value, str) else value
         need(isinstance(value, dict) and _all(list(value.values()), str), 'a list of columns, or {name = "column"},')
@@ -246,6 +263,9 @@ def _value(where: str, key: str, value: Any) -> Any:
         return _duration(where, value)
     if key == "header":
         need(type(value) is int and value >= 1, "the number of a line, from 1,")
+        return value
+    if key == "skip":
+        need(type(value) is int and value >= 1, "how many lines are skipped, from 1,")
         return value
     need(isinstance(value, str) and bool(value), "a text in quotes")
     one_of = next(each.metadata.get("one of") for each in fields(Mapping) if each.name == key)
@@ -282,6 +302,8 @@ def _check_together(mapping: Mapping) -> None:
             raise mapping.error(key, f"without a line 'time' there is nothing that {key} could be about")
     if mapping.mdp is not None and mapping.files is not None:
         raise mapping.error("files", "the MDP's name comes from a column (mdp) or from the file's name, not both")
+    if mapping.thousands == mapping.decimal:
+        raise mapping.error("thousands", f"{mapping.decimal!r} is the sign before decimals; say decimal as well")
     if mapping.outcome_of == "last action" and mapping.next_observations:
         raise mapping.error("outcome_of", "rows with next observations hold the outcome of this action")
 

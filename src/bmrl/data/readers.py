@@ -15,7 +15,7 @@ from bmrl.errors import BmrlError
 Array: TypeAlias = NDArray[Any]
 Use: TypeAlias = Literal["number", "flag", "key", "time"]
 """What a column is read as: "number" [n, ...] float64, NaN where there is none; "flag" [n] int8, -1 where there is
-none; "key" a `Key`; "time" a `Times`."""
+none; "key" a `Key`; "time" a `Times`: where two columns are read so, the first one gets that of both together."""
 
 CHUNK_BYTES = 1 << 23  # of a file's content, read at a time
 MISSING_FLAG = -1

@@ -24,7 +24,7 @@ ONLY = {  # keys of a mapping -> the formats that they are about
     "axes": ("npz", "hdf5"),
     "groups": ("hdf5",),
     "time_format": ("csv", "parquet"),
-    **dict.fromkeys(("separator", "decimal", "encoding", "header"), ("csv",)),
+    **dict.fromkeys(("separator", "decimal", "thousands", "encoding", "header", "skip"), ("csv",)),
 }
 REMEDIES = {
     **dict.fromkeys((".gz", ".zip", ".xz", ".bz2", ".zst", ".7z", ".tar"), "unpack it first"),
@@ -60,6 +60,8 @@ def open_reader(source: Source, mapping: Mapping) -> Reader:
     for key, formats in ONLY.items():
         if key in mapping.lines and source.format not in formats:
             raise mapping.error(key, f"this is for {' and '.join(formats)}, and {source.path} is {source.format}")
+    if mapping.time is not None and len(mapping.time) > 1 and source.format not in ("csv", "parquet"):
+        raise mapping.error("time", f"two columns are for csv and parquet, and {source.path} is {source.format}")
     with needing_extra():
         if source.format in ("csv", "parquet"):
             from bmrl.data.tables import CsvReader, ParquetReader

@@ -11,7 +11,7 @@ import numpy as np
 from bmrl.data.mapping import Mapping, one_line
 from bmrl.data.readers import Source, Times
 from bmrl.data.sources import find_sources, minari_metadata, minari_space, open_reader
-from bmrl.data.survey import Column, columns_of, csv_format, episode_groups
+from bmrl.data.survey import LEAST, Column, columns_of, csv_format, episode_groups
 from bmrl.errors import BmrlError
 
 SHOWN = 40  # columns told one by one
@@ -30,6 +30,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     "time": ("time", "timestamp", "timestamps", "datetime", "date_time", "date", "t", "step", "timestep", "zeit"),
 }
 DONES = ("done", "dones")
+_COMMENTS = {
+    "skip": "below the names there are units",
+    "missing_as": "marks of missing values; else mend the file",
+}
 
 
 def suggest(place: str) -> str:
@@ -46,6 +50,9 @@ def suggest(place: str) -> str:
         columns = columns_of(reader, source, mapping)
     if not columns:
         raise BmrlError(f"{source.path} has no columns")
+    marks = sorted({cell for column in columns for cell in column.odd if not re.search(r"\d", cell)})
+    if marks:
+        said["missing_as"] = marks
     return Draft(source, columns, said).text()
 
 
@@ -62,7 +69,12 @@ class Draft:
         """The whole draft."""
         self._head()
         for key, value in self._said.items():
-            self._say(key, value)
+            self._say(key, value, _COMMENTS.get(key, ""))
+        least = sorted({int(column.low) for column in self._columns.values() if column.low in LEAST})
+        if least:
+            self._lines.append(
+                f"# missing_as = {_toml([*self._said.get('missing_as', []), *least])}  # if numbers mark it, too"
+            )
         self._observations()
         self._actions()
         self._outcomes()
@@ -185,15 +197,13 @@ class Draft:
             self._lines.append('# mdp = "..."  # the column that names the MDP; without it, each file is one')
         if "episode" in self._uses:
             self._say("episode", self._uses["episode"])
-        times = self._uses.get("time") or next((c.name for c in self._columns.values() if c.kind == "time"), None)
-        if times is None:
+        times, written = self._times()
+        if not times:
             return
-        self._say("time", times)
-        if self._columns[times].time_format:
-            self._say("time_format", self._columns[times].time_format)
-        elif self._columns[times].kind == "text":
-            self._say("time_format", "?", 'how it is written, as "%m/%d/%Y %I:%M %p"')
-        step, clock = self._step(times)
+        self._say("time", times if len(times) > 1 else times[0])
+        if written:
+            self._say("time_format", written, 'how it is written, as "%m/%d/%Y %I:%M %p"' if written == "?" else "")
+        step, clock = self._step(times, written)
         self._say("step", step, "the most common one")
         if clock == "local":
             self._lines.append('# timezone = "Europe/Vienna"  # if this clock is changed in summer')
@@ -202,13 +212,24 @@ class Draft:
             '# missing = "cut"  # end episodes where a value is missing',
         ]
 
-    def _step(self, name: str) -> tuple[Any, str]:
+    def _times(self) -> tuple[list[str], str | None]:
+        """The column of times, or those of dates and of times of the day; and how they are written."""
+        first = {c.kind: c for c in reversed(self._columns.values())}
+        date, clock = first.get("date"), first.get("clock")
+        column = self._columns.get(self._uses.get("time", ""), first.get("time", date))
+        if column is None:
+            return [], None
+        if date and clock and column in (date, clock):
+            written = clock.time_format and f"{date.time_format or '%Y-%m-%d'} {clock.time_format}"
+            return [date.name, clock.name], "?" if date.time_format == "?" else written
+        return [column.name], "?" if column.kind in ("text", "clock") else column.time_format
+
+    def _step(self, names: list[str], written: str | None) -> tuple[Any, str]:
         """The most common difference of two times in the file's beginning, and their clock."""
-        written = self._columns[name].time_format
         mapping = Mapping(Path("mapping.toml"), {}, {}, (), (), "none", time_format=written, **self._said)
         try:
             with contextlib.closing(open_reader(self._source, mapping)) as reader:
-                times: Times = next(reader.chunks({name: "time"})).columns[name]
+                times: Times = next(reader.chunks(dict.fromkeys(names, "time"))).columns[names[0]]
         except (BmrlError, StopIteration):
             return "?", "number"
         apart = np.diff(times.values)

@@ -1,5 +1,6 @@
 """What the beginning of a file tells of it: its columns, how its text is written, which groups are episodes."""
 
+import contextlib
 import csv
 import itertools
 import math
@@ -18,13 +19,21 @@ from bmrl.errors import BmrlError
 if TYPE_CHECKING:
     from bmrl.data.arrays import ArrayReader
 
-MOST_ODD = 0.1  # of a column's cells, if these are numbers for the rest
+MOST_ODD = 0.1  # of a column's cells, if these are numbers for the rest; half of them, if they are one mark
 SAMPLE_BYTES = 1 << 18  # of a file, or of an array
-TIME_FORMATS = {
-    r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}": "%d.%m.%Y %H:%M",
-    r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}:\d{2}": "%d.%m.%Y %H:%M:%S",
+ISO = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}))?")
+TIMES: dict[str, tuple[str, str | None]] = {  # how a cell looks -> kind, and how it is written if not in ISO 8601
+    ISO.pattern: ("time", None),
+    r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}": ("time", "%d.%m.%Y %H:%M"),
+    r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}:\d{2}": ("time", "%d.%m.%Y %H:%M:%S"),
+    r"\d{4}-\d{2}-\d{2}": ("date", None),
+    r"\d{1,2}\.\d{1,2}\.\d{4}": ("date", "%d.%m.%Y"),
+    r"\d{1,2}/\d{1,2}/\d{4}": ("date", "?"),  # months first, or days
+    r"\d{1,2}:\d{2}": ("clock", "%H:%M"),
+    r"\d{1,2}:\d{2}:\d{2}": ("clock", "%H:%M:%S"),
 }
-ISO = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?( ?(Z|[+-]\d{2}:?\d{2}))?")
+GROUPED = re.compile(r"-?\d{1,3}([.,' \xa0])\d{3}(\1\d{3})*((?!\1)[.,]\d+|\1\d{3})")  # no other way to read it
+LEAST = (-99.0, -999.0, -9999.0, -99999.0)  # numbers that often mark a missing value
 WORDS = {"true", "false", "t", "f", "yes", "no", "y", "n"}
 
 
@@ -34,13 +43,13 @@ class Column:
 
     Attributes:
         name: in the file.
-        kind: "number", "flag", "time" or "text".
+        kind: "number", "flag", "time", "date", "clock" (time of the day) or "text".
         shape: of an array, () for a column.
         low: the least number.
         high: the greatest.
         whole: whether all numbers are whole.
         time_format: how times are written, if not in ISO 8601.
-        odd: a cell that is no number, amid numbers.
+        odd: cells that are no numbers, amid numbers: each once.
     """
 
     name: str
@@ -50,13 +59,13 @@ class Column:
     high: float = np.nan
     whole: bool = False
     time_format: str | None = None
-    odd: str | None = None
+    odd: tuple[str, ...] = ()
 
     def told(self) -> str:
         """A line of the draft's list."""
         shape = f" {list(self.shape)}" if self.shape else ""
         values = f", {self.low:g} ... {self.high:g}" if np.isfinite(self.low) else ""
-        odd = "" if self.odd is None else f"; but {self.odd!r}, which import will not take for a number"
+        odd = f"; but {self.odd[0]!r}, which import will not take for a number" if self.odd else ""
         return f"{self.name}{shape} ({self.kind}{values}{odd})"
 
 
@@ -79,7 +88,44 @@ def csv_format(path: Path) -> dict[str, Any]:
         cells = [cell.strip() for line in lines for cell in line.split(separator)]
         if sum(bool(re.fullmatch(r"-?\d+,\d+", cell)) for cell in cells) > 0:
             said["decimal"] = ","
+    records: list[list[str]] = []
+    with contextlib.suppress(csv.Error):  # a cell that Python finds too large
+        records += ([cell.strip() for cell in record] for record in csv.reader(lines, delimiter=separator))
+    grouped = filter(None, (GROUPED.fullmatch(cell) for record in records for cell in record))
+    if match := next(grouped, None):
+        said["thousands"] = match[1]
+        if match[1] == ".":
+            said["decimal"] = ","
+        elif match[1] == ",":
+            said.pop("decimal", None)
+    if _are_units(records[1:], said.get("decimal", "."), said.get("thousands")):
+        said["skip"] = 1
     return said
+
+
+def _are_units(rows: list[list[str]], decimal: str, thousands: str | None) -> bool:
+    """Whether the first of the rows has no value, but words where those below have numbers, and none of its words."""
+    values = [[_number(cell, decimal, thousands) for cell in row] for row in rows]
+    if len(rows) < 2 or any(value is not None for value in values[0]) or any(_time([c]) for c in rows[0] if c):
+        return False
+    below = {place: [row[place] for row in rows[1:] if len(row) > place] for place in range(len(rows[1]))}
+    return any(
+        unit and values[1][place] is not None and unit not in below[place]
+        for place, unit in enumerate(rows[0][: len(rows[1])])
+    )
+
+
+def _number(cell: str, decimal: str, thousands: str | None) -> float | None:
+    """A cell as a number; None where it is none."""
+    try:
+        return float((cell.replace(thousands, "") if thousands else cell).replace(decimal, "."))
+    except ValueError:
+        return None
+
+
+def _time(cells: list[str]) -> tuple[str, str | None] | None:
+    """The kind of a column of times, and how they are written; None where they are none."""
+    return next((found for like, found in TIMES.items() if all(re.fullmatch(like, cell) for cell in cells)), None)
 
 
 def _beginning(path: Path) -> bytes:
@@ -122,35 +168,32 @@ def columns_of(reader: Reader, source: Source, mapping: Mapping) -> list[Column]
 
 
 def _csv_columns(reader: Reader, source: Source, mapping: Mapping) -> list[Column]:
+    with needing_extra():
+        from bmrl.data.tables import NULLS
+
     text = _beginning(source.path).decode(mapping.encoding.replace("utf-8", "utf-8-sig"), "ignore")
     lines = text.splitlines(keepends=True)[mapping.header - 1 : 1000]
     read = csv.reader(lines[:-1] if len(lines) > 2 else lines, delimiter=mapping.separator)  # the last may be cut
-    rows = list(itertools.islice(read, 1, None))
+    rows: list[list[str]] = []
+    with contextlib.suppress(csv.Error):
+        rows += itertools.islice(read, 1 + mapping.skip, None)
     columns = []
     for place, name in enumerate(reader.names):
-        cells = [row[place].strip() for row in rows if len(row) > place and row[place].strip()]
-        columns.append(_from_text(name, cells, mapping.decimal))
+        cells = [row[place].strip() for row in rows if len(row) > place]
+        columns.append(_from_text(name, [cell for cell in cells if cell not in NULLS], mapping))
     return columns
 
 
-def _from_text(name: str, cells: list[str], decimal: str) -> Column:
-    numbers, odd = [], []
-    for cell in cells:
-        try:
-            numbers.append(float(cell.replace(decimal, ".")))
-        except ValueError:
-            odd.append(cell)
-    if len(odd) <= MOST_ODD * len(cells):
-        found = _from_numbers(name, np.array(numbers), ())
-        return replace(found, odd=odd[0]) if odd else found
+def _from_text(name: str, cells: list[str], mapping: Mapping) -> Column:
+    numbers = [_number(cell, mapping.decimal, mapping.thousands) for cell in cells]
+    odd = [cell for cell, number in zip(cells, numbers, strict=True) if number is None]
+    if len(odd) <= MOST_ODD * len(cells) or (len(set(odd)) == 1 and 2 * len(odd) <= len(cells)):
+        found = _from_numbers(name, np.array([number for number in numbers if number is not None]), ())
+        return replace(found, odd=tuple(dict.fromkeys(odd)))
     if {cell.lower() for cell in cells} <= WORDS:
         return Column(name, "flag")
-    if all(ISO.fullmatch(cell) for cell in cells):
-        return Column(name, "time")
-    for pattern, written in TIME_FORMATS.items():
-        if all(re.fullmatch(pattern, cell) for cell in cells):
-            return Column(name, "time", time_format=written)
-    return Column(name, "text")
+    kind, written = _time(cells) or ("text", None)
+    return Column(name, kind, time_format=written)
 
 
 def _summary(reader: Reader, name: str, kind: str) -> Column:
