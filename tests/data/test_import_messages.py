@@ -1,11 +1,15 @@
 """What is said of a mapping that does not fit the file: which line to change, and to what."""
 
+import json
+import tomllib
+
 import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bmrl.data.suggest import suggest
 from bmrl.errors import BmrlError
 from tests.data.logs import run
 
@@ -56,3 +60,54 @@ def test_texts_of_any_length(tmp_path):
         file.create_dataset("site", data=["a"] * 4, dtype=h5py.string_dtype())
     with pytest.raises(BmrlError, match=r"'site' has dtype object, .*astype\('S'\)"):
         run(tmp_path, MAPPING + 'mdp = "site"')
+
+
+@pytest.mark.parametrize(
+    ("axes", "says"),
+    [
+        ("time, episode", r"line 7 \(axes\): 'episode, time' or .*array.swapaxes\(0, 1\)\) is needed, not 'time, ep"),
+        (
+            "episode, time",
+            r"'obs' has shape \[6, 3, 2\], its first axes .* as in 'act', \[5, 3, 1\]; where time .*\(0, 1\)",
+        ),
+    ],
+)
+def test_arrays_with_time_first(tmp_path, axes, says):
+    np.savez(tmp_path / "log.npz", obs=np.ones((6, 3, 2)), act=np.zeros((5, 3, 1)), rew=np.ones((5, 3)))
+    with pytest.raises(BmrlError, match=says):
+        run(tmp_path, MAPPING + f'axes = "{axes}"')
+
+
+SPACE = {"type": "Dict", "subspaces": {"room": {"type": "Discrete", "n": 3}, "pose": {"type": "Box"}}}
+
+
+@pytest.mark.parametrize(
+    ("space", "names"),
+    [
+        ({"type": "Discrete", "n": 3}, []),
+        (SPACE, ["room"]),
+        ({"type": "Tuple", "subspaces": [{"type": "MultiDiscrete"}]}, ["_index_0"]),
+    ],
+)
+def test_observations_that_are_choices(tmp_path, space, names):
+    """Those of Minari's datasets say so. What is left out of them does not matter."""
+    data = tmp_path / "it-v0" / "data"
+    data.mkdir(parents=True)
+    metadata = {"observation_space": json.dumps(space), "action_space": '{"type": "Box", "low": [-1], "high": [1]}'}
+    (data / "metadata.json").write_text(json.dumps(metadata))
+    name = "/".join(["observations", *names])
+    with h5py.File(data / "main_data.hdf5", "w") as file:
+        for array, values in {"observations/pose" if names else "pose": np.ones((3, 2)), name: np.arange(3)}.items():
+            file[f"episode_0/{array}"] = values
+        for array in ("actions", "rewards"):
+            file[f"episode_0/{array}"] = np.full(2, 0.5)
+    mapping = (
+        MAPPING.replace('"act"', '"actions"').replace('"rew"', '"rewards"').replace('outcome_of = "this action"\n', "")
+    )
+    mapping = mapping.replace('"obs"', f'"{name}"') + 'groups = "episode_*"'
+    with pytest.raises(BmrlError, match=rf"line 2 \(observations\): '{name}' of .*main_data.hdf5 is Discrete: choices"):
+        run(tmp_path, mapping, "it-v0")
+    drafted = tomllib.loads(suggest(str(tmp_path / "it-v0")))["observations"]
+    assert drafted == (["observations/pose"] if names else "?")
+    _, (batch,) = run(tmp_path, mapping.replace(name, "observations/pose" if names else "pose"), "it-v0")
+    assert batch.size == 2

@@ -42,10 +42,8 @@ def test_the_example(place):
 def test_the_table_as_people_write_it(tmp_path):
     """With the lines that are shown, it imports; what is said of drafts holds."""
     table, lines = PAGE.split("## A table as people write it")[1].split("```")[1:4:2]
-    (tmp_path / "logs.csv").write_text(table.strip() + "\n01.02.2021;00:15;19;22;1.000\n01.02.2021;00:30;19;22;1\n")
-    always = (
-        'observations = "Raum"\nactions = "Soll"\nlow = 16\nhigh = 24\nrewards = "Strom"\noutcome_of = "this action"\n'
-    )
+    (tmp_path / "logs.csv").write_text(table.strip() + "\n01.02.2021;00:15;19;,5;1.000\n01.02.2021;00:30;19;1;1\n")
+    always = 'observations = "Raum"\nactions = "Ventil"\nrewards = "Wärme"\noutcome_of = "this action"\n'
     _, (batch,) = run(tmp_path, always + 'terminations = "none"' + lines)
     assert (batch.size, batch.rewards.tolist(), batch.observations.ravel().tolist()) == (1, [1000], [19, 19])
     drafted, said = tomllib.loads(suggest(str(tmp_path / "logs.csv"))), tomllib.loads(lines)

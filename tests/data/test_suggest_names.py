@@ -11,10 +11,10 @@ def test_a_building_management_export(tmp_path):
     rows[7] = rows[7].replace("20.17", "---")
     csv(tmp_path, "Building Name,Timestamp,Zone Temp,Damper\n" + "\n".join(rows))
     draft = suggest(str(tmp_path / "log.csv"))
-    assert "#   Zone Temp (number, 20.1 ... 20.28; but '---', which import will not take for a number)" in draft
+    assert "#   Zone Temp (number, 20.1 ... 20.28)" in draft
     lines = [line.partition("  #")[0] for line in draft.splitlines()]
     assert 'observations = ["Zone Temp", "Damper"]' in lines
-    assert {'mdp = "Building Name"', 'time = "Timestamp"', 'time_format = "?"'} <= set(lines)
+    assert {'missing_as = ["---"]', 'mdp = "Building Name"', 'time = "Timestamp"', 'time_format = "?"'} <= set(lines)
 
 
 def test_rewards_in_a_column_are_rows(tmp_path):

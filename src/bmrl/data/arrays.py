@@ -174,11 +174,15 @@ class ArrayReader(Reader):
         (group,) = self._groups(list(uses))
         arrays = group.arrays
         shapes = {name: array.shape for name, array in arrays.items()}
-        wanted = shapes[self._picks("actions")[0].name][:before]
+        actions = self._picks("actions")[0].name
+        wanted = shapes[actions][:before]
         for name, shape in shapes.items():
             if len(shape) <= before or shape[:before] != wanted:
                 raise self._mapping.error(
-                    "axes", f"{self.source.path}: {name!r} has shape {list(shape)}, its first axes are to be {axes}"
+                    "axes",
+                    f"{self.source.path}: {name!r} has shape {list(shape)}, its first axes are to be {axes}, {before} of "
+                    f"them as in {actions!r}, {list(shapes[actions])}; where time comes first, save "
+                    f"array.swapaxes({before - 1}, {before}) of all",
                 )
         lengths = {name: shape[before] for name, shape in shapes.items()}
         longest, lasts_alone = self._check_lengths(lengths, "")

@@ -11,8 +11,8 @@ from bmrl.data.checks import MAX_WIDTH
 from bmrl.data.clock import Clock
 from bmrl.data.episodes import FLAGS, Array, Labels, row_type, scaling
 from bmrl.data.mapping import NONE, Mapping, Pick
-from bmrl.data.readers import MISSING_FLAG, Chunk, Key, Reader, Times, Use
-from bmrl.data.sources import ONLY, name_from_file
+from bmrl.data.readers import MISSING_FLAG, Chunk, Key, Reader, Source, Times, Use
+from bmrl.data.sources import ONLY, discrete_observations, name_from_file
 from bmrl.runs.storage import Scratch, ScratchArray
 
 MAX_MDPS = 400  # a file waits open for each; a column that names more is hardly that of the MDPs
@@ -65,6 +65,7 @@ class Intake:
             key: [pick for spec in getattr(mapping, key) for pick in mapping.pick(key, spec, reader.names, where)]
             for key in ("observations", "actions", "next_observations")
         }
+        self._refuse_choices(reader.source)
         said = {key: getattr(mapping, key) for key in _USES} | {"time": mapping.time and mapping.time[0]}
         self._columns = {key: self._one(key, spec, reader) for key, spec in said.items() if spec not in (None, NONE)}
         infos = {name: self._one("infos", spec, reader).name for name, spec in mapping.infos.items()}
@@ -80,6 +81,17 @@ class Intake:
             if chunk.size:
                 self._unmark(chunk, uses)
                 self._take(number, chunk, infos)
+
+    def _refuse_choices(self, source: Source) -> None:
+        """Raises ``BmrlError`` where a Minari dataset's observations are choices: as numbers they would be amounts."""
+        discrete = discrete_observations(source)
+        for key in ("observations", "next_observations"):
+            if odd := [pick.name for pick in self._vectors[key] if pick.name in discrete]:
+                raise self.mapping.error(
+                    key,
+                    f"{odd[0]!r} of {source.path} is Discrete: choices, which are no amounts; make the dataset with "
+                    "one number for each choice (numpy.eye(n)[observations], space Box), or leave it out",
+                )
 
     def _unmark(self, chunk: Chunk, uses: dict[str, Use]) -> None:
         """Takes away the numbers that mark a missing value. They are compared as batches have numbers, in float32."""

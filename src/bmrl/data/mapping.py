@@ -269,7 +269,8 @@ def _value(where: str, key: str, value: Any) -> Any:
         return value
     need(isinstance(value, str) and bool(value), "a text in quotes")
     one_of = next(each.metadata.get("one of") for each in fields(Mapping) if each.name == key)
-    need(not one_of or value in one_of, f"{' or '.join(map(repr, one_of or ()))}")
+    swap = " (swap axes first where time comes before episodes: array.swapaxes(0, 1))" if key == "axes" else ""
+    need(not one_of or value in one_of, f"{' or '.join(map(repr, one_of or ()))}{swap}")
     if key == "separator":
         need(len(value) == 1, "one character")
     if key == "files":

@@ -104,6 +104,26 @@ def minari_space(metadata: dict[str, Any], name: str) -> dict[str, Any]:
     return space if isinstance(space, dict) else {}
 
 
+def discrete_observations(source: Source) -> list[str]:
+    """The arrays of a Minari dataset whose numbers are choices, by its observation space; those of a Dict by their paths."""
+    if not source.minari:
+        return []
+    found = []
+    waiting: list[tuple[str, Any]] = [("observations", minari_space(minari_metadata(source.path), "observation_space"))]
+    while waiting:
+        name, space = waiting.pop()
+        if not isinstance(space, dict):
+            continue
+        if space.get("type") in ("Discrete", "MultiDiscrete"):
+            found.append(name)
+        within = space.get("subspaces")
+        if isinstance(within, list):  # of a Tuple
+            within = {f"_index_{number}": each for number, each in enumerate(within)}
+        if isinstance(within, dict):
+            waiting += [(f"{name}/{key}", each) for key, each in within.items()]
+    return found
+
+
 def _in_directory(path: Path) -> list[Source]:
     datasets = sorted(path.rglob(MINARI_DATA), key=lambda found: natural(str(found)))
     if datasets:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bmrl.data.mapping import Mapping, one_line
 from bmrl.data.readers import Source, Times
-from bmrl.data.sources import find_sources, minari_metadata, minari_space, open_reader
+from bmrl.data.sources import discrete_observations, find_sources, minari_metadata, minari_space, open_reader
 from bmrl.data.survey import LEAST, Column, columns_of, csv_format, episode_groups
 from bmrl.errors import BmrlError
 
@@ -50,7 +50,7 @@ def suggest(place: str) -> str:
         columns = columns_of(reader, source, mapping)
     if not columns:
         raise BmrlError(f"{source.path} has no columns")
-    marks = sorted({cell for column in columns for cell in column.odd if not re.search(r"\d", cell)})
+    marks = sorted({mark for column in columns for mark in column.marks()})
     if marks:
         said["missing_as"] = marks
     return Draft(source, columns, said).text()
@@ -110,7 +110,12 @@ class Draft:
         self._lines.append(f"{key} = {_toml(value)}" + (f"  # {comment}" if comment else ""))
 
     def _observations(self) -> None:
+        discrete = discrete_observations(self._source)
+        if "observations" in discrete:
+            self._say("observations", "?", "these are Discrete: choices, which are no amounts; one number each, as Box")
+            return
         nested = [name for name in self._columns if name.split("/")[0] in ("observations", "obs") and "/" in name]
+        nested = [name for name in nested if name not in discrete]
         if nested or "observations" in self._uses:
             self._say("observations", nested or [self._uses["observations"]])
         else:

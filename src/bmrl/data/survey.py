@@ -65,8 +65,13 @@ class Column:
         """A line of the draft's list."""
         shape = f" {list(self.shape)}" if self.shape else ""
         values = f", {self.low:g} ... {self.high:g}" if np.isfinite(self.low) else ""
-        odd = f"; but {self.odd[0]!r}, which import will not take for a number" if self.odd else ""
+        slips = [cell for cell in self.odd if cell not in self.marks()]
+        odd = f"; but {slips[0]!r}, which import will not take for a number" if slips else ""
         return f"{self.name}{shape} ({self.kind}{values}{odd})"
+
+    def marks(self) -> list[str]:
+        """Those of the odd cells that can hardly be numbers, but mark that there is none."""
+        return [cell for cell in self.odd if not re.search(r"\d", cell)]
 
 
 def csv_format(path: Path) -> dict[str, Any]:
@@ -117,8 +122,10 @@ def _are_units(rows: list[list[str]], decimal: str, thousands: str | None) -> bo
 
 def _number(cell: str, decimal: str, thousands: str | None) -> float | None:
     """A cell as a number; None where it is none."""
+    if thousands:
+        cell = re.sub(rf"(?<=\d){re.escape(thousands)}(?=\d{{3}}(?!\d))", "", cell)
     try:
-        return float((cell.replace(thousands, "") if thousands else cell).replace(decimal, "."))
+        return float(cell.replace(decimal, "."))
     except ValueError:
         return None
 
