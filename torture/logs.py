@@ -25,6 +25,14 @@ step = 10
 low = 0
 high = 2
 """
+CSV_LINES = """
+time = ["date", "clock"]
+step = "10 min"
+missing_as = ["---", -999]
+missing = "cut"
+skip = 1
+thousands = "'"
+"""
 GROUPS = """
 observations = "observations"
 actions = "actions"
@@ -47,10 +55,13 @@ def _write_mapping(root: Path, text: str = MAPPING) -> None:
 
 
 def make_csv(root: Path) -> None:
-    """Two MDPs that take turns."""
-    _write_mapping(root)
-    columns = _columns()
-    lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    """Two MDPs that take turns, written as people do: with units, marks, groups of digits, dates apart from times."""
+    _write_mapping(root, MAPPING.replace('time = "t"\nstep = 10', CSV_LINES))
+    columns: dict[str, Any] = _columns()
+    columns["clock"] = [f"00:{int(minute):02d}" for minute in columns.pop("t")]
+    columns |= {"date": ["2021-01-01"] * ROWS, "y": ["---", "1'234.5", *columns["y"][2:]]}
+    units = ",".join("u" for _ in columns)
+    lines = [",".join(columns), units, *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
     (root / "log.csv").write_text("\n".join(lines) + "\n")
 
 

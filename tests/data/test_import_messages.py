@@ -107,7 +107,8 @@ def test_observations_that_are_choices(tmp_path, space, names):
     mapping = mapping.replace('"obs"', f'"{name}"') + 'groups = "episode_*"'
     with pytest.raises(BmrlError, match=rf"line 2 \(observations\): '{name}' of .*main_data.hdf5 is Discrete: choices"):
         run(tmp_path, mapping, "it-v0")
+    other = "observations/pose" if names else "pose"
     drafted = tomllib.loads(suggest(str(tmp_path / "it-v0")))["observations"]
-    assert drafted == (["observations/pose"] if names else "?")
-    _, (batch,) = run(tmp_path, mapping.replace(name, "observations/pose" if names else "pose"), "it-v0")
+    assert drafted == ([other] if names else "?")
+    _, (batch,) = run(tmp_path, mapping.replace(f'"{name}"', f'"{other}"'), "it-v0")
     assert batch.size == 2

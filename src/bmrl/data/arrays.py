@@ -180,8 +180,8 @@ class ArrayReader(Reader):
             if len(shape) <= before or shape[:before] != wanted:
                 raise self._mapping.error(
                     "axes",
-                    f"{self.source.path}: {name!r} has shape {list(shape)}, its first axes are to be {axes}, {before} of "
-                    f"them as in {actions!r}, {list(shapes[actions])}; where time comes first, save "
+                    f"{self.source.path}: {name!r} has shape {list(shape)}, its first axes are to be {axes}, "
+                    f"as in {actions!r}, {list(shapes[actions])}; where time comes first, save "
                     f"array.swapaxes({before - 1}, {before}) of all",
                 )
         lengths = {name: shape[before] for name, shape in shapes.items()}

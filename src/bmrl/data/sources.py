@@ -105,7 +105,7 @@ def minari_space(metadata: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def discrete_observations(source: Source) -> list[str]:
-    """The arrays of a Minari dataset whose numbers are choices, by its observation space; those of a Dict by their paths."""
+    """The arrays of a Minari dataset whose numbers are choices, by its observation space."""
     if not source.minari:
         return []
     found = []
