@@ -27,6 +27,7 @@ from bmrl.errors import BmrlError
 UNDECIDED = "?"  # what a draft holds where the file alone does not say
 NONE = "none"
 MAX_BYTES = 1 << 20
+MAX_LINES = 1_000_000  # above the first row of a CSV file
 
 _UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -172,7 +173,7 @@ def read_mapping(path: Path) -> Mapping:
     text = _read_text(path)
     try:
         said = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also an integer of more digits than Python reads
         raise BmrlError(f"{path} is no TOML: {error}; a line is: key = value, text in quotes") from error
     lines = _lines(text)
     known = [each.name for each in fields(Mapping) if each.name not in ("path", "lines", "said")]
@@ -262,10 +263,10 @@ def _value(where: str, key: str, value: Any) -> Any:
         need(_finite(value) or isinstance(value, str), 'a number, a duration as "15 min", or "any",')
         return _duration(where, value)
     if key == "header":
-        need(type(value) is int and value >= 1, "the number of a line, from 1,")
+        need(type(value) is int and 1 <= value <= MAX_LINES, f"the number of a line, from 1 to {MAX_LINES},")
         return value
     if key == "skip":
-        need(type(value) is int and value >= 1, "how many lines are skipped, from 1,")
+        need(type(value) is int and 1 <= value <= MAX_LINES, f"how many lines are skipped, from 1 to {MAX_LINES},")
         return value
     need(isinstance(value, str) and bool(value), "a text in quotes")
     one_of = next(each.metadata.get("one of") for each in fields(Mapping) if each.name == key)
