@@ -64,8 +64,8 @@ def judged(stage: str, free: dict[str, float] | str, held: dict[str, float] | st
     of a measurement there may be a word of how the process ended.
     """
     if isinstance(free, str) or isinstance(held, str):
-        rates = (found if isinstance(found, str) else f"{found['rate']:.1f}" for found in (free, held))
-        return f"| {stage} | {' | '.join(rates)} | none | none | enforced |", True
+        cells = [found if isinstance(found, str) else f"{found['rate']:.1f}" for found in (free, held)]
+        return f"| {stage} | {' | '.join(cells)} | none | none | enforced |", True
     share, enforced = held["rate"] / free["rate"], held["enforced"]
     rates = f"{held['rate']:.1f} | {share:.0%}" if enforced else "not measured | not measured"
     limit = "enforced" if enforced else "not enforced"
