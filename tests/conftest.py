@@ -11,6 +11,7 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 
 import hypothesis
 import jax
+import pytest
 
 # Set here, so that a developer's JAX_* variables change no result.
 jax.config.update("jax_platforms", "cpu")
@@ -21,3 +22,13 @@ jax.config.update("jax_numpy_rank_promotion", "allow")
 # An example's first run compiles, so no deadline; the same examples every time.
 hypothesis.settings.register_profile("bmrl", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("bmrl")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compile_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Programs compiled by one command are reused by the next, as on a user's machine: also by the other worker's."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
+        yield

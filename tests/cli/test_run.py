@@ -50,14 +50,6 @@ def unread(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compile_cache(tmp_path_factory: pytest.TempPathFactory):
-    """Programs compiled by one command are reused by the next, as on a user's machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run, never disturbed."""

@@ -24,16 +24,12 @@ ENGINE = Engine("ray", group=1)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(
-            "XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache"))
-        )  # what one worker compiles serves the next
-        with workers.cluster(1) as environment:
-            for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
-                patch.setenv(name, environment[name])
-            yield
-            disconnect()
+def cluster():
+    with pytest.MonkeyPatch.context() as patch, workers.cluster(1) as environment:
+        for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+            patch.setenv(name, environment[name])
+        yield
+        disconnect()
 
 
 def disconnect():

@@ -2,6 +2,7 @@
 
 import fnmatch
 import logging
+import math
 import re
 import shlex
 import sys
@@ -25,6 +26,7 @@ from bmrl.runs.storage import read_json, write_file, write_json
 
 PACKAGES = ("bmrl", "jax", "numpy", "mujoco", "gymnasium")  # whose versions are told with every unit
 DIGITS = 5  # significant digits of a row's numbers
+PAGE_SECONDS = 60.0  # between two drawings of the page, which take some seconds
 
 Row = dict[str, Any]
 
@@ -51,7 +53,7 @@ class Study:
 def run_study(
     name: str, study: Study, scale: Scale, seeds: Sequence[int], out: Path, runs: Path | None, only: str
 ) -> None:
-    """Do the units that ``out``/results.json lacks, and draw the page anew after each.
+    """Do the units that ``out``/results.json lacks, and draw the page as they come, once a minute, and after them.
 
     Args:
         name: of the study, told on the page.
@@ -72,15 +74,16 @@ def run_study(
     with lock_directory(out):
         ledger = Ledger(out / "results.json", name, scale)
         todo = [unit for unit in chosen if not ledger.has(unit)]
-        console = Screen()
+        console, drawn = Screen(), -math.inf
         for count, unit in enumerate(todo, start=1):
             console.print(f"[bold]{unit.name}[/bold] ({count} of {len(todo)} to do)")
             with ledger.timed(unit):
                 rows = unit.work()
             ledger.add(unit, rows)
-            _write_page(study, ledger, out)
-        if not todo:
-            _write_page(study, ledger, out)
+            if time.monotonic() - drawn > PAGE_SECONDS and count < len(todo):
+                _write_page(study, ledger, out)
+                drawn = time.monotonic()
+        _write_page(study, ledger, out)
         console.print(f"results: {ledger.path}\npage: {out / 'README.md'}")
 
 
