@@ -1,5 +1,7 @@
 """The errors that a user can cause, and can mend."""
 
+from collections.abc import Sequence
+
 
 class BmrlError(Exception):
     """A user's mistake or a damaged input.
@@ -25,3 +27,9 @@ class NotSavedError(BmrlError):
 
 class CorruptError(BmrlError):
     """A file whose hash, size or format does not match its manifest."""
+
+
+def shortened(names: Sequence[str], most: int = 12) -> str:
+    """Names in a row as a message has them: "a, b, c and 5 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -112,3 +112,15 @@ def test_observations_that_are_choices(tmp_path, space, names):
     assert drafted == ([other] if names else "?")
     _, (batch,) = run(tmp_path, mapping.replace(f'"{name}"', f'"{other}"'), "it-v0")
     assert batch.size == 2
+
+
+def test_a_column_that_names_no_mdps(table, monkeypatch):
+    path = table / "log.parquet"
+    pq.write_table(pq.read_table(path).append_column("row", [[1.5, 2.5, 3.5, 4.5]]), path)
+    with monkeypatch.context() as few:
+        few.setattr("bmrl.data.intake.MAX_MDPS", 3)
+        with pytest.raises(BmrlError, match=r"line 7 \(mdp\): there are more than 3 MDPs: .* names them\?$"):
+            run(table, MAPPING + 'mdp = "row"\n')
+    monkeypatch.setattr("bmrl.data.intake.most_open_files", lambda: 104)
+    with pytest.raises(BmrlError, match=r"more than 2 MDPs: .*; if so, let processes hold more files open \(ulimit"):
+        run(table, MAPPING + 'mdp = "row"\n')

@@ -247,7 +247,7 @@ def batch_names(root: Path) -> list[str]:
     names = [name for name in committed_names(root) if name.startswith("mdp-")]
     if not names:
         raise BmrlError(f"{root} holds no batches: directories named mdp-000, mdp-001, ...")
-    return sorted(names, key=lambda name: (len(name), name))
+    return sorted(names, key=_by_number)
 
 
 def check_names(root: Path, names: Sequence[str]) -> None:
@@ -255,8 +255,14 @@ def check_names(root: Path, names: Sequence[str]) -> None:
     for entry in sorted(root.glob("mdp-*")):
         if not entry.is_dir():
             raise BmrlError(f"{entry} is named like a batch, which is a directory; unpack it, or give it another name")
-    if missing := [name for name in map("mdp-{:03d}".format, range(len(names))) if name not in names]:
-        raise BmrlError(f"{root} holds {max(names)} but not {missing[0]}; number the MDPs from mdp-000 on")
+    wanted = {f"mdp-{number:03d}" for number in range(len(names))}
+    if odd := set(names) - wanted:
+        lacking = min(wanted.difference(names), key=_by_number)
+        raise BmrlError(f"{root} holds {max(odd)} but not {lacking}; number the MDPs from mdp-000 on")
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    return len(name), name
 
 
 def traits(batch: Batch) -> dict[str, Any]:

@@ -6,6 +6,7 @@ written.
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def _remove_empty(directory: Path) -> None:
 
 
 def _repeated(names: list[str]) -> str | None:
-    return next((name for name in names if names.count(name) > 1), None)
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def _lonely(found: Episodes) -> int:

@@ -13,9 +13,10 @@ from bmrl.data.episodes import FLAGS, Array, Labels, row_type, scaling
 from bmrl.data.mapping import NONE, Mapping, Pick
 from bmrl.data.readers import MISSING_FLAG, Chunk, Key, Reader, Source, Times, Use
 from bmrl.data.sources import ONLY, discrete_observations, name_from_file
-from bmrl.runs.storage import Scratch, ScratchArray
+from bmrl.runs.storage import Scratch, ScratchArray, most_open_files
 
-MAX_MDPS = 400  # a file waits open for each; a column that names more is hardly that of the MDPs
+MAX_MDPS = 10_000  # a column that names more is hardly that of the MDPs
+OTHER_FILES = 100  # that the process holds open: the logs, libraries, the screen
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Intake:
         self._clock: str | None = None
         self._zone = _zone(mapping)
         self._marks = _marks(mapping)
+        self._most = min(MAX_MDPS, (most_open_files() - OTHER_FILES) // 2)  # two arrays of each wait in files
         self.labels = Labels(self._place, [], [], None)
 
     def read(self, reader: Reader) -> None:
@@ -183,9 +185,10 @@ class Intake:
 
     def _log(self, name: str) -> Log:
         if name not in self.logs:
-            if len(self.logs) == MAX_MDPS:
+            if len(self.logs) == self._most:
+                room = "" if self._most == MAX_MDPS else "; if so, let processes hold more files open (ulimit -n)"
                 raise self.mapping.error(
-                    "mdp", f"there are more than {MAX_MDPS} MDPs: is this the column that names them?"
+                    "mdp", f"there are more than {self._most} MDPs: is this the column that names them?{room}"
                 )
             assert self._type is not None
             clock = None if self._zone is None else Clock(self._zone)
@@ -223,11 +226,10 @@ class Intake:
         else:  # one file after the other is one log, if times can tell whether it goes on
             codes, names = np.zeros(len(part), np.int64), ["all"]
             number = 0 if "time" in self._columns else number
-        _, firsts = np.unique(codes, return_index=True)
-        for code in codes[np.sort(firsts)].tolist():
+        values, firsts, places = np.unique(codes, return_index=True, return_inverse=True)
+        for code in values[np.argsort(firsts)].tolist():
             log.episodes.setdefault((number, names[code]), len(log.episodes))
-        table = np.array([log.episodes.get((number, name), -1) for name in names], np.int64)
-        return table[codes]
+        return np.array([log.episodes[number, names[code]] for code in values.tolist()], np.int64)[places]
 
     def _times(self, log: Log, number: int, chunk: Chunk, part: Array) -> Array:
         column = self._columns["time"].name

@@ -22,7 +22,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bmrl.errors import BmrlError
+from bmrl.errors import BmrlError, shortened
 
 UNDECIDED = "?"  # what a draft holds where the file alone does not say
 NONE = "none"
@@ -157,7 +157,7 @@ class Mapping:
         if not found:
             close = difflib.get_close_matches(spec, names, 1)
             hint = f"did you mean {close[0]!r}? It" if close else "it"
-            raise self.error(key, f"{where} has no column {spec!r}; {hint} has {_shortened(names)}")
+            raise self.error(key, f"{where} has no column {spec!r}; {hint} has {shortened(names)}")
         for pick in found:
             if names.count(pick.name) > 1:
                 raise self.error(key, f"{where} has two columns named {pick.name!r}; rename one of them there")
@@ -316,11 +316,6 @@ def _all(value: Any, kind: type) -> bool:
 
 def _finite(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300
-
-
-def _shortened(names: Sequence[str], most: int = 12) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def one_line(text: object) -> str:

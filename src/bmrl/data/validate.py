@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bmrl.data.batch import Batch, batch_names, check_names, differences, examine_batch, traits
 from bmrl.data.checks import FIELDS, Problems
+from bmrl.errors import shortened
 from bmrl.runs.progress import Progress
 from bmrl.runs.storage import locate, refuse_links
 
@@ -218,10 +219,10 @@ def _notes(root: Path, mdps: dict[str, Summary]) -> list[str]:
     copies: dict[tuple[str, ...], list[str]] = {}
     for name, summary in mdps.items():
         copies.setdefault(summary.content, []).append(name)
-    notes += [f"{root}: the same data in {', '.join(names)}" for names in copies.values() if len(names) > 1]
+    notes += [f"{root}: the same data in {shortened(names)}" for names in copies.values() if len(names) > 1]
     for says, holds in _ODD.items():
         if names := [name for name, summary in mdps.items() if holds(summary)]:
-            notes.append(f"{root}: {says}: {', '.join(names)}")
+            notes.append(f"{root}: {says}: {shortened(names)}")
     return notes
 
 

@@ -16,11 +16,14 @@ import json
 import math
 import os
 import re
+import resource
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO, TypeAlias
@@ -322,6 +325,16 @@ def open_log(path: Path) -> TextIO:
         file.close()
         raise BmrlError(f"{path} is not a regular file; move it away")
     return file
+
+
+def most_open_files() -> int:
+    """How many files this process may hold open from now on: as many as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != soft:
+        with suppress(ValueError, OSError):  # macOS takes less than it says that it takes
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if now == resource.RLIM_INFINITY else now
 
 
 class ScratchArray:
