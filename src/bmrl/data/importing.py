@@ -125,7 +125,7 @@ def _write_one(intake: Intake, name: str, found: Episodes, path: Path, reward: s
         observations=found.observations.read(),
         **{key: transitions[key] for key in ("actions", "rewards", *FLAGS)},
         infos={key.removeprefix("infos."): transitions[key] for key in infos},
-        mdp=sources[0].parameters,
+        mdp=intake.parameters.get(name, sources[0].parameters),
         family=mapping.family or sources[0].family,
         provenance=provenance,
     )

@@ -11,6 +11,7 @@ from bmrl.data.checks import MAX_WIDTH
 from bmrl.data.clock import Clock
 from bmrl.data.episodes import FLAGS, Array, Labels, row_type, scaling
 from bmrl.data.mapping import NONE, Mapping, Pick
+from bmrl.data.parameters import read_parameters
 from bmrl.data.readers import MISSING_FLAG, Chunk, Key, Reader, Source, Times, Use
 from bmrl.data.sources import ONLY, discrete_observations, name_from_file
 from bmrl.runs.storage import Scratch, ScratchArray, most_open_files
@@ -45,6 +46,7 @@ class Intake:
         readers: of the files so far.
         logs: {MDP's name: its rows}.
         labels: names of columns.
+        parameters: {MDP's name: its parameters}, where the mapping names a table of them.
     """
 
     def __init__(self, mapping: Mapping, scratch: Scratch):
@@ -55,6 +57,7 @@ class Intake:
         self._clock: str | None = None
         self._zone = _zone(mapping)
         self._marks = _marks(mapping)
+        self.parameters = read_parameters(mapping)
         self._most = min(MAX_MDPS, (most_open_files() - OTHER_FILES) // 2)  # two arrays of each wait in files
         self.labels = Labels(self._place, [], [], None)
 
@@ -190,6 +193,8 @@ class Intake:
                 raise self.mapping.error(
                     "mdp", f"there are more than {self._most} MDPs: is this the column that names them?{room}"
                 )
+            if self.mapping.parameters is not None and name not in self.parameters:
+                raise self.mapping.error("parameters", f"{self.mapping.parameters.file} has no row of {name!r}")
             assert self._type is not None
             clock = None if self._zone is None else Clock(self._zone)
             self.logs[name] = Log(self.scratch((0,), self._type), clock)

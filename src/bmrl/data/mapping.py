@@ -41,6 +41,14 @@ class Pick(NamedTuple):
     part: slice | None = None
 
 
+class Parameters(NamedTuple):
+    """Where the MDPs' parameters are: a table with a row for each MDP."""
+
+    file: str  # relative to the mapping's directory
+    mdp: str  # the column with the MDPs' names
+    columns: tuple[str, ...]  # of the parameters: names, patterns, ranges
+
+
 @dataclass(frozen=True)
 class Mapping:
     """What a mapping says. Names are those of columns (CSV, Parquet) or arrays (NPZ, HDF5).
@@ -85,6 +93,7 @@ class Mapping:
         axes: what the first axes of all arrays are, if not rows: "episode, time" or "mdp, episode, time".
         groups: a pattern of the HDF5 groups that hold an episode each, e.g. "episode_*".
         family: the name of the MDPs' family.
+        parameters: of the MDPs.
     """
 
     path: Path
@@ -124,6 +133,7 @@ class Mapping:
     axes: str | None = field(default=None, metadata={"one of": ("episode, time", "mdp, episode, time")})
     groups: str | None = None
     family: str | None = None
+    parameters: Parameters | None = None
 
     def at(self, key: str) -> str:
         """Where the mapping says ``key``, or that it does not: the beginning of every message about it."""
@@ -255,6 +265,13 @@ def _value(where: str, key: str, value: Any) -> Any:
                 bool(_NAME.fullmatch(name)), f"a name of letters, digits, '_', '-', as {{name = \"...\"}}, for {name!r}"
             )
         return value
+    if key == "parameters":
+        said_all = isinstance(value, dict) and value.keys() == {"file", "mdp", "columns"}
+        named = said_all and _all([value["file"], value["mdp"]], str) and _all(value["columns"], str)
+        need(
+            named and value["columns"] != [], 'a table, as {file = "a.csv", mdp = "house", columns = ["area", "u_*"]},'
+        )
+        return Parameters(value["file"], value["mdp"], tuple(value["columns"]))
     if key in ("low", "high"):
         value = value if isinstance(value, list) else [value]
         need(bool(value) and all(map(_finite, value)), "a number, or a list with one for each action,")
