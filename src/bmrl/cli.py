@@ -26,7 +26,7 @@ class Run:
 
     experiment: Annotated[str, tyro.conf.Positional]
     """point-goal, halfcheetah-velocity, hopper-velocity, halfcheetah-dynamics, halfcheetah-velocity-dynamics,
-    thermostat, or own (with --family)"""
+    thermostat, or own (with --family, or your logs in OUT/batches)"""
     out: Path
     """the run directory to make"""
     scale: str = "laptop"
@@ -51,7 +51,7 @@ class Collect:
 
     experiment: Annotated[str, tyro.conf.Positional]
     """point-goal, halfcheetah-velocity, hopper-velocity, halfcheetah-dynamics, halfcheetah-velocity-dynamics,
-    thermostat, or own (with --family)"""
+    thermostat, or own (with --family, or your logs in OUT/batches)"""
     out: Path
     """the run directory to make"""
     scale: str = "laptop"

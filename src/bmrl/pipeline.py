@@ -99,14 +99,14 @@ def check_place(directory: Path, resume: bool) -> None:
 
 
 def with_family(experiment: Experiment, word: str | None) -> Experiment:
-    """The experiment with the user's own family PATH.py:NAME, whose file is run here.
+    """The experiment with the user's own family PATH.py:NAME, whose file is run here, if one is given.
 
-    Raises BmrlError where one is needed and not given, or given and not needed.
+    Raises BmrlError where the experiment has a family already.
     """
-    if (experiment.family == "") != (word is not None):
-        raise BmrlError("the experiment 'own' and --family PATH.py:NAME need each other")
     if word is None:
         return experiment
+    if not experiment.logs_alone:
+        raise BmrlError(f"--family is for the experiment 'own': this one has the family {experiment.family}")
     own = load_family(word)
     return replace(experiment, family=own.name, family_sha256=own.sha256)
 
@@ -120,7 +120,7 @@ def check_family(experiment: Experiment, word: str | None) -> None:
         return
     own = load_family(word)
     if own.name != experiment.family:
-        raise BmrlError(f"--family {word}: the run is of the family {experiment.family}")
+        raise BmrlError(f"--family {word}: the run is of {experiment.family or 'logs alone'}")
     if own.sha256 != experiment.family_sha256:
         log.warning("--family %s: the file has changed since the run was started", word)
 
@@ -208,12 +208,20 @@ def working_on_run(directory: Path, experiment: Experiment) -> Iterator[Run]:
 def collect_stage(run: Run, collect_missing: Callable[[Run], None] | None = None) -> None:
     """Fill batches/ with one batch for each train MDP. Batches that were made elsewhere are taken as they are.
 
-    By SAC, ``collect_missing`` fills it: here and all at once, if it is not given.
+    By SAC, ``collect_missing`` fills it: here and all at once, if it is not given. Raises BmrlError for batches that do
+    not fit the family, and where there are none and no family to collect them in.
     """
-    experiment, family = run.experiment, get_family(run.experiment.family)
-    seed, logs = experiment.seed, experiment.controllers
-    mdps, batches = family.train_mdps(), run.directory / "batches"
+    experiment, batches = run.experiment, run.directory / "batches"
     present = read_batches(batches) if committed_names(batches) else []
+    if experiment.logs_alone:
+        if not present:
+            raise BmrlError(
+                f"{batches} holds no logs: import some ('bmrl data import'), or name a family of your own to collect "
+                "them in (--family PATH.py:NAME)"
+            )
+        return
+    family, seed, logs = get_family(experiment.family), experiment.seed, experiment.controllers
+    mdps = family.train_mdps()
     for batch in present:
         if batch.manifest["family"] not in (None, family.name):
             raise BmrlError(f"{batches / batch.name} is of family {batch.manifest['family']!r}, not {family.name!r}")

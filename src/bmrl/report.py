@@ -46,6 +46,11 @@ def evaluate_stage(
 
     Everything is on the disk before anything is printed.
     """
+    if run.experiment.logs_alone:
+        raise BmrlError(
+            f"{run.directory} was made from logs alone, there is no environment to test in: 'bmrl judge' says from "
+            "logs what the policy is worth"
+        )
     family, seed = get_family(run.experiment.family), run.experiment.seed
     if split not in ("test", "validation"):
         raise BmrlError(f"--split {split!r}: choose test or validation")

@@ -8,6 +8,7 @@ from bmrl import parallel, pipeline, report
 from bmrl.engine import LOCAL, Engine, parts
 from bmrl.evaluate.agents import StudentAgent
 from bmrl.experiments import Experiment
+from bmrl.runs.progress import Screen
 from bmrl.runs.storage import refuse_links
 
 
@@ -33,7 +34,8 @@ def run(
         variants: the students to distil, of those in ``experiment.distill``.
         resume: go on with the run in ``directory``.
         leave_out_diverged: distil without the MDPs whose learners diverged, if any did.
-        family: with the experiment "own", a family of your own, "PATH.py:NAME": this file is run.
+        family: with the experiment "own", a family of your own, "PATH.py:NAME": this file is run. Without one it
+            learns from the logs in ``directory/batches``, and tests nothing.
         engine: where collection and phase 1 run, and on how many MDPs at a time.
 
     Returns:
@@ -41,7 +43,7 @@ def run(
 
     Raises:
         BmrlError: a directory that holds another run, or one that is not to be resumed; batches that do not fit; an
-            algorithm that is none; a learner that diverged; a family of your own that is not given, or is none.
+            algorithm that is none; a learner that diverged; a family of your own that is none.
     """
     directory = Path(directory)
     parallel.set_up_jax()
@@ -68,7 +70,14 @@ def all_stages(
     parts.phase_1_stages(run, variants, resume, engine)
     for variant in variants:
         pipeline.distill_stage(run, variant, resume, leave_out_diverged)
-    report.evaluate_stage(run)
+    if run.experiment.logs_alone:
+        Screen().print(
+            f"trained on the logs in {run.directory / 'batches'}; judge the policy from logs, or take it away:\n"
+            f"bmrl judge {run.directory} --out ...\nbmrl policy export {run.directory} --out ...",
+            soft_wrap=True,
+        )
+    else:
+        report.evaluate_stage(run)
 
 
 def load_agent(directory: str | os.PathLike[str], variant: str = "default") -> StudentAgent:

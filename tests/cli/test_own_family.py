@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,17 @@ def test_the_pages_example_from_collection_to_test(example, tmp_path, caplog):
     assert all(row["length_mean"] == 50 and row["return_mean"] < 0 for row in rows)
     batches = read_batches(run / "batches")
     assert len(batches) == 12 and {batch.manifest["family"] for batch in batches} == {"tanks"}
+
+    # The same logs alone: nobody may act in their MDPs, the policy is the same.
+    alone = tmp_path / "alone"
+    assert "holds no logs: import some" in bmrl("run", "own", "--scale", "smoke", "--out", alone).stderr
+    shutil.copytree(run / "batches", alone / "batches")
+    done = bmrl("run", "own", "--scale", "smoke", "--out", alone, "--resume")
+    assert done.returncode == 0 and f"bmrl judge {alone} --out" in done.stdout, done.stderr
+    weights = [next((place / "students/default").glob("*.safetensors")).read_bytes() for place in (run, alone)]
+    assert weights[0] == weights[1]
+    refused = bmrl("evaluate", alone)
+    assert refused.returncode == 2 and "made from logs alone, there is no environment" in refused.stderr
 
     # No word, no code: the run names the file, but only a person may have it run.
     mark = example.with_name("ran")
@@ -158,13 +170,14 @@ def test_words_that_name_no_family(example, word, says):
     assert "\n" not in str(caught.value)
 
 
-def test_the_word_and_the_experiment_need_each_other(example):
+def test_the_word_is_for_the_experiment_own_alone(example):
     own, other = get_experiment("own", "smoke", 0), get_experiment("point-goal", "smoke", 0)
-    for experiment, word in ((own, None), (other, f"{example}:TANKS")):
-        with pytest.raises(BmrlError, match="need each other"):
-            with_family(experiment, word)
-    with pytest.raises(BmrlError, match=r"the run is of the family point-goal"):
-        check_family(other, f"{example}:TANKS")
+    with pytest.raises(BmrlError, match="--family is for the experiment 'own': this one has the family point-goal"):
+        with_family(other, f"{example}:TANKS")
+    assert with_family(own, None).logs_alone
+    for experiment, of in ((other, "point-goal"), (own, "logs alone")):
+        with pytest.raises(BmrlError, match=f"the run is of {of}"):
+            check_family(experiment, f"{example}:TANKS")
     with pytest.raises(BmrlError, match=r"only you can run: add --family PATH/other\.py:F"):
         get_family("other.py:F")
     assert with_family(own, f"{example}:TANKS").family == "tank.py:TANKS"
@@ -175,7 +188,5 @@ def test_from_python_it_is_named_as_on_the_command_line(example, tmp_path, monke
     monkeypatch.setattr("bmrl.parallel.set_up_jax", lambda: None)
     monkeypatch.setattr("bmrl.workflow.all_stages", lambda *_: None)
     own = get_experiment("own", "smoke", seed=0)
-    with pytest.raises(BmrlError, match="need each other"):
-        run(own, tmp_path / "run")
     begun = run(own, tmp_path / "run", family=f"{example}:TANKS")
     assert begun.experiment.family == "tank.py:TANKS"

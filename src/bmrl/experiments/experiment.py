@@ -16,7 +16,7 @@ class Experiment:
     """Everything that a run does; the resolved config of a run directory is this, as JSON.
 
     Attributes:
-        family: the name of the family of MDPs.
+        family: the name of the family of MDPs; empty where there are logs alone.
         seed: of all that is random.
         collect: how the batches are collected, where there are none.
         teach: phase 1, the learners by variant: "default", and "paper" where the paper has others.
@@ -36,6 +36,11 @@ class Experiment:
     checkpoint_seconds: float
     controllers: ControllerLogs | None = field(default=None, metadata=ABLATION)
     family_sha256: str | None = field(default=None, metadata=ABLATION)
+
+    @property
+    def logs_alone(self) -> bool:
+        """Whether there are logs, and no environment to collect or to test in."""
+        return not self.family
 
     def learners(self, variant: str) -> str:
         """The variant whose learners a variant's student is distilled from."""

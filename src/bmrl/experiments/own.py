@@ -9,7 +9,8 @@ from bmrl.experiments.velocity import halfcheetah_velocity
 def own_family(scale: Scale, seed: int) -> Experiment:
     """The robots' learner and student, which assume least: TD3+BC, contexts whose rewards and next observations vary.
 
-    The family is named by ``--family``. Few transitions at first: 20,000 an MDP at laptop scale.
+    The family is named by ``--family``; without one there are logs alone. Few transitions at first: 20,000 an MDP at
+    laptop scale.
     """
     robots = halfcheetah_velocity(scale, seed)
     transitions, warmup = {"smoke": (400, 200), "laptop": (20_000, 2000), "paper": (60_000, 5000)}[scale]
