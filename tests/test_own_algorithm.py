@@ -15,8 +15,9 @@ from bmrl import BmrlError, Targets, get_experiment
 from bmrl.batch_rl import TD3BC
 from bmrl.batch_rl.teach import TeachConfig
 from bmrl.config import to_json
+from bmrl.learned import load_learners
 from bmrl.networks import Normaliser
-from bmrl.pipeline import load_learners, open_run, start_run, teach_stage
+from bmrl.pipeline import open_run, start_run, teach_stage
 
 
 class MeanState(NamedTuple):

@@ -13,8 +13,9 @@ from bmrl.data import write_batch
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.experiments import get_experiment
 from bmrl.families import get_family
+from bmrl.learned import load_learners, load_student
 from bmrl.minari_export import export_minari
-from bmrl.pipeline import collect_stage, load_learners, load_student, open_run, start_run, working_on
+from bmrl.pipeline import collect_stage, open_run, start_run, working_on
 from bmrl.report import KEY, read_results
 from bmrl.workflow import load_agent
 from torture import kinds

@@ -150,8 +150,8 @@ def make_learners(root: Path) -> None:
     import jax
 
     from bmrl.batch_rl.teach import Taught
+    from bmrl.learned import save_learners
     from bmrl.networks import Normaliser
-    from bmrl.pipeline import save_learners
     from bmrl.types import Spec
 
     config, spec = teach_config(), Spec(2, 1)
@@ -164,7 +164,7 @@ def read_learners(root: Path) -> Any:
     """The learners; weights that are taken are finite."""
     import jax
 
-    from bmrl.pipeline import load_learners
+    from bmrl.learned import load_learners
 
     algorithm, states, _ = load_learners(root / "default", teach_config())
     leaves = jax.tree.leaves(states)
@@ -178,8 +178,8 @@ def make_student(root: Path) -> None:
 
     from bmrl.batch_rl.base import Targets
     from bmrl.distill.student import Statistics, Student
+    from bmrl.learned import save_student
     from bmrl.networks import Normaliser
-    from bmrl.pipeline import save_student
     from bmrl.types import Spec
 
     config, spec = _experiment().distill["default"], Spec(2, 1)
@@ -203,7 +203,7 @@ def read_student(root: Path) -> Any:
     import jax
 
     from bmrl.config import to_json
-    from bmrl.pipeline import load_student
+    from bmrl.learned import load_student
 
     student, config = load_student(root / "default")
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(student) if not callable(leaf)]

@@ -1,7 +1,9 @@
 """Configurations as JSON and back: typed dataclasses are the only configuration language."""
 
+import json
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_origin
 
 from cattrs import Converter, transform_error
@@ -109,3 +111,9 @@ def difference(old: Any, new: Any, path: str = "") -> list[str]:
         keys = dict.fromkeys(key for key in (*old, *new) if key not in CHANGES_NO_RESULT)
         return [line for k in keys for line in difference(old.get(k), new.get(k), f"{path}.{k}" if path else str(k))]
     return [] if old == new else [f"{path}: {old} -> {new}"]
+
+
+def check_config(path: Path, found: Any, config: Any) -> None:
+    """Raises BmrlError if what is at ``path`` is of another configuration; both are JSON values."""
+    if lines := difference(found, json.loads(json.dumps(config))):
+        raise BmrlError(f"{path} holds a run with another configuration: {'; '.join(lines)}; choose another directory")

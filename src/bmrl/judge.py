@@ -30,6 +30,7 @@ from bmrl.evaluate.evaluate import check_dimensions, evidence_of_log
 from bmrl.evaluate.judging import actions_at, far_share, logged_returns
 from bmrl.figures.judging import plot_judgement
 from bmrl.figures.table import judgement_table
+from bmrl.learned import load_learners, load_student
 from bmrl.policy import action_bounds
 from bmrl.runs.progress import Screen
 from bmrl.runs.storage import verify_directory, write_json
@@ -63,7 +64,7 @@ def judge_stage(
     if not 0 < config.algorithm.discount < 1:
         raise BmrlError(f"--discount {config.algorithm.discount}: a number between 0 and 1 is needed")
     path = run.directory / "students" / variant
-    student, distilled = pipeline.load_student(path)
+    student, distilled = load_student(path)
     batches = read_batches(logs or run.directory / "batches")
     for batch in batches:
         check_dimensions(student, batch, logs or run.directory)
@@ -138,7 +139,7 @@ def judged(
         ]
         path = place.directory / "members" / str(member)
         pipeline.learn(place, f"member-{member}", path, config, sources, functools.partial(Replay, tuple(pairs)))
-        learners = pipeline.load_learners(path, config, leave_out_diverged=True)
+        learners = load_learners(path, config, leave_out_diverged=True)
         kept = [k for k in range(len(logs)) if k not in learners.left_out]
         for state, k in enumerate(kept):
             one = jax.tree.map(lambda x, state=state: jnp.asarray(x[state]), learners.states)

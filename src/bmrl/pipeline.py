@@ -14,7 +14,6 @@ DIR/
   log.txt
 """
 
-import json
 import logging
 import shutil
 import time
@@ -22,33 +21,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from bmrl.batch_rl.base import Targets
 from bmrl.batch_rl.replay import Replay, pool, stack
-from bmrl.batch_rl.teach import Taught, Training, spec_of, teach, teacher_template
+from bmrl.batch_rl.teach import Training, spec_of, teach
 from bmrl.collect import collect, log_controllers, provenance
-from bmrl.config import difference, from_json, to_json
+from bmrl.config import check_config, from_json, to_json
 from bmrl.data import read_batches
-from bmrl.distill.distill import DistillConfig, distill, teacher_targets
-from bmrl.distill.student import Statistics, Student
-from bmrl.errors import BmrlError, CorruptError
+from bmrl.distill.distill import distill, teacher_targets
+from bmrl.errors import BmrlError
 from bmrl.experiments import Experiment
 from bmrl.families import get_family
 from bmrl.families.own import load_family
-from bmrl.networks import Normaliser
-from bmrl.runs.checkpoint import load_tree, save_tree
+from bmrl.learned import LEARNERS, STUDENT, diverged_in, load_learners, save_learners, save_student, verified
 from bmrl.runs.lock import lock_directory
 from bmrl.runs.machine import arithmetic
 from bmrl.runs.metrics import Metrics
 from bmrl.runs.stopping import stop_if_asked
 from bmrl.runs.storage import (
     clean_leftovers,
-    commit_directory,
     committed_names,
     has_result,
     is_committed,
@@ -56,15 +47,13 @@ from bmrl.runs.storage import (
     open_log,
     read_json,
     refuse_links,
-    require_format,
     verify_directory,
     write_json,
 )
 from bmrl.runs.training import DivergedError
 from bmrl.sources import batch_sources, check_seed, check_sources, learner_sources
-from bmrl.types import Spec, Watch
+from bmrl.types import Watch
 
-MAX_SIZE = 1 << 24  # no axis of an array of ours is that long
 SOURCES = "sources.json"  # beside a stage's checkpoints: what they are made from
 
 log = logging.getLogger(__name__)
@@ -155,12 +144,6 @@ def hold_config(directory: Path, config: Any) -> None:
         write_json(path, config)
     else:
         check_config(directory, read_json(path), config)
-
-
-def check_config(path: Path, found: Any, config: Any) -> None:
-    """Raises BmrlError if what is at ``path`` is of another configuration; both are JSON values."""
-    if lines := difference(found, json.loads(json.dumps(config))):
-        raise BmrlError(f"{path} holds a run with another configuration: {'; '.join(lines)}; choose another directory")
 
 
 def open_run(directory: Path) -> Run:
@@ -305,7 +288,7 @@ def learn(
     unless they may.
     """
     if has_result(path):
-        manifest = _verified(path, LEARNERS, "teach")
+        manifest = verified(path, LEARNERS, "teach")
         check_config(path, manifest.get("config"), to_json(config))
         check_sources(path, manifest, sources, run.experiment.seed)
         drop_checkpoints(run, stage)
@@ -337,7 +320,7 @@ def distill_stage(
     stage, seconds = f"distill-{variant}", run.experiment.checkpoint_seconds
     learners = run.experiment.learners(variant)
     if has_result(path):
-        manifest = _verified(path, STUDENT, "distill")
+        manifest = verified(path, STUDENT, "distill")
         check_config(path, manifest.get("config"), to_json(config))
         check_sources(path, manifest, learner_sources(run.directory, learners), seed)
         drop_checkpoints(run, stage)
@@ -426,176 +409,12 @@ def load_replay(run: Run) -> Replay:
     return stack(read_batches(run.directory / "batches"))
 
 
-# ---------------------------------------------------------------------- what phases 1 and 2 leave
-
-
-class Format(NamedTuple):
-    """What a committed directory holds."""
-
-    name: str
-    version: int
-
-
-LEARNERS, STUDENT = Format("bmrl-learners", 2), Format("bmrl-student", 3)
-
-
-class Learners(NamedTuple):
-    """Trained learners of one algorithm: states [n, ...] of the n batches that are not left out."""
-
-    algorithm: Any
-    states: Any
-    left_out: dict[int, int]  # batches whose learners diverged: after how many updates
-
-    @property
-    def batches(self) -> int:
-        """How many batches were learned from."""
-        return len(jax.tree.leaves(self.states)[0]) + len(self.left_out)
-
-
-def save_learners(
-    path: Path, config: Training, spec: Spec, taught: Taught, sources: Mapping[str, str], seed: int
-) -> None:
-    """Write phase 1's result."""
-    manifest = {
-        "format": LEARNERS.name,
-        "version": LEARNERS.version,
-        "config": to_json(config),
-        "seed": seed,
-        "sources": dict(sources),
-        "spec": spec._asdict(),
-        "learners": len(taught.diverged),
-        "diverged": {f"mdp-{k:03d}": int(step) for k, step in enumerate(taught.diverged) if step >= 0},
-    }
-    commit_directory(path, lambda directory: save_tree(directory, taught.states), manifest)
-
-
-def load_learners(path: Path, config: Training, leave_out_diverged: bool = False) -> Learners:
-    """Read phase 1's result, verified.
-
-    Raises BmrlError where it is damaged or of another configuration, or where a learner has diverged, unless that is
-    to be left out.
-    """
-    _, (states, steps) = load_taught(path, config)
-    diverged = {k: int(step) for k, step in enumerate(steps) if step >= 0}
-    if diverged and not leave_out_diverged:
-        raise BmrlError(
-            f"{path}: {name_diverged(diverged)} diverged; leave these MDPs out with --leave-out-diverged, or look at "
-            "their batches with 'bmrl data validate' and teach them again in another run directory"
-        )
-    kept = [k for k in range(len(steps)) if k not in diverged]
-    return Learners(config.algorithm, jax.tree.map(lambda x: x[kept], states) if diverged else states, diverged)
-
-
-def load_taught(path: Path, config: Training) -> tuple[Spec, Taught]:
-    """What `save_learners` wrote, verified. Raises BmrlError where it is damaged or of another configuration."""
-    manifest = _verified(path, LEARNERS, "teach")
-    check_config(path, manifest.get("config"), to_json(config))
-    spec, learners, diverged = _spec(path, manifest), _size(path, manifest, "learners"), _diverged(path, manifest)
-    steps = np.array([diverged.get(k, -1) for k in range(learners)], np.int32)
-    return spec, Taught(_load_weights(path, lambda: teacher_template(config.algorithm, spec, learners)), steps)
-
-
 def diverged_learners(run: Run, name: str) -> dict[int, int]:
     """The batches whose learners of a variant diverged: after how many updates. None where there are no learners."""
     path = run.directory / "teachers" / name
-    return _diverged(path, _verified(path, LEARNERS, "teach")) if is_committed(path) else {}
-
-
-def _diverged(path: Path, manifest: dict[str, Any]) -> dict[int, int]:
-    steps = from_json(manifest.get("diverged"), dict[str, int], f"{path}: diverged")
-    names = {k: f"mdp-{k:03d}" for k in range(_size(path, manifest, "learners"))}
-    return {k: steps[name] for k, name in names.items() if name in steps}
+    return diverged_in(path) if is_committed(path) else {}
 
 
 def taught_variants(run: Run, kind: str) -> list[str]:
     """The variants whose learners are there; ``kind`` is "teachers" or "pooled"."""
     return [name for name in run.experiment.teach if is_committed(run.directory / kind / name)]
-
-
-def name_diverged(diverged: dict[int, int]) -> str:
-    """Learners that diverged, in words."""
-    named = ", ".join(f"mdp-{k:03d} (after {step} updates)" for k, step in diverged.items())
-    return f"the learner{'s' if len(diverged) > 1 else ''} of {named}"
-
-
-def save_student(
-    path: Path,
-    config: DistillConfig,
-    spec: Spec,
-    targets: Targets,
-    max_correction: float,
-    student: Student,
-    sources: Mapping[str, str],
-    seed: int,
-) -> None:
-    """Write phase 2's result."""
-    manifest = {
-        "format": STUDENT.name,
-        "version": STUDENT.version,
-        "config": to_json(config),
-        "seed": seed,
-        "sources": dict(sources),
-        "spec": spec._asdict(),
-        "learners": len(targets.values),
-        "latent_dim": None if targets.latents is None else targets.latents.shape[-1],
-        "max_correction": max_correction,
-    }
-    commit_directory(path, lambda directory: save_tree(directory, student), manifest)
-
-
-def load_student(path: Path) -> tuple[Student, DistillConfig]:
-    """Read phase 2's result, verified. Raises BmrlError where it is damaged."""
-    manifest = _verified(path, STUDENT, "distill")
-    config: DistillConfig = from_json(manifest.get("config"), DistillConfig, str(path))
-    spec, learners = _spec(path, manifest), _size(path, manifest, "learners")
-    latent_dim = None if manifest.get("latent_dim") is None else _size(path, manifest, "latent_dim")
-    max_correction = from_json(manifest.get("max_correction"), float, f"{path}: max_correction")
-
-    def build() -> Student:
-        sizes = (spec.observation_dim, 2 * spec.observation_dim + spec.action_dim + 1, 1, 1)
-        return Student(
-            jax.random.PRNGKey(0),
-            spec,
-            Statistics(*(Normaliser.identity(n) for n in sizes)),
-            config.student,
-            mdps=learners,
-            latent_dim=latent_dim,
-            max_correction=max_correction,
-            predict_next=config.predict_next,
-        )
-
-    return jax.tree.map(jnp.asarray, _load_weights(path, lambda: jax.eval_shape(build))), config
-
-
-def _spec(path: Path, manifest: dict[str, Any]) -> Spec:
-    spec = manifest.get("spec")
-    return Spec(*(_size(path, spec if isinstance(spec, dict) else {}, name) for name in Spec._fields))
-
-
-def _size(path: Path, values: dict[str, Any], name: str) -> int:
-    size = values.get(name)
-    if type(size) is not int or not 0 <= size <= MAX_SIZE:
-        raise CorruptError(f"{path}: its manifest has {size!r} as {name}, a size is needed; make it again")
-    return size
-
-
-def _load_weights(path: Path, template: Callable[[], Any]) -> Any:
-    """The arrays of networks that a manifest describes; none of them is NaN or infinite."""
-    try:
-        like = template()
-    except (BmrlError, TypeError, ValueError, ArithmeticError) as error:
-        reason = " ".join(str(error).split())
-        raise CorruptError(f"{path}: its manifest describes no networks ({reason}); make it again") from error
-    tree = load_tree(path, like)
-    for key, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not callable(leaf) and not np.isfinite(leaf).all():
-            raise CorruptError(f"{path}: array {jax.tree_util.keystr(key)!r} is not finite; make it again")
-    return tree
-
-
-def _verified(path: Path, kind: Format, stage: str) -> dict[str, Any]:
-    if not is_committed(path):
-        raise BmrlError(f"{path} is missing: run 'bmrl {stage}' on the run directory first")
-    manifest = verify_directory(path)
-    require_format(path, manifest, *kind)
-    return manifest

@@ -19,8 +19,9 @@ from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.student import Student
 from bmrl.errors import BmrlError
 from bmrl.evaluate.agents import FixedDraws
+from bmrl.learned import load_learners, load_student
 from bmrl.networks import MLP, ConditionedMLP, Normaliser
-from bmrl.pipeline import Run, check_all_sources, check_variants, load_learners, load_student
+from bmrl.pipeline import Run, check_all_sources, check_variants
 from bmrl.runs.checkpoint import save_arrays
 from bmrl.runs.storage import MANIFEST, commit_directory, is_committed, read_json
 from bmrl.runtime import Policy

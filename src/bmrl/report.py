@@ -29,7 +29,8 @@ from bmrl.figures.table import results_table
 from bmrl.figures.trajectories import plot_trajectories
 from bmrl.figures.velocities import TIME_STEPS, plot_velocities
 from bmrl.figures.weeks import plot_weeks, week_of
-from bmrl.pipeline import Run, check_all_sources, load_learners, load_student, name_diverged, taught_variants
+from bmrl.learned import load_learners, load_student, name_diverged
+from bmrl.pipeline import Run, check_all_sources, taught_variants
 from bmrl.runs.progress import Progress, Screen
 from bmrl.runs.storage import committed_names, read_json, write_json
 

@@ -8,6 +8,7 @@ from bmrl import parallel, pipeline, report
 from bmrl.engine import LOCAL, Engine, parts
 from bmrl.evaluate.agents import StudentAgent
 from bmrl.experiments import Experiment
+from bmrl.learned import load_student
 from bmrl.runs.progress import Screen
 from bmrl.runs.storage import refuse_links
 
@@ -86,5 +87,5 @@ def load_agent(directory: str | os.PathLike[str], variant: str = "default") -> S
     Raises BmrlError where there is none, or where it is damaged.
     """
     refuse_links(Path(directory))
-    student, config = pipeline.load_student(Path(directory) / "students" / variant)
+    student, config = load_student(Path(directory) / "students" / variant)
     return StudentAgent(student, config.context)

@@ -23,6 +23,7 @@ from bmrl.errors import BmrlError
 from bmrl.evaluate.agents import FixedDraws
 from bmrl.evaluate.evaluate import student_agent
 from bmrl.judge import judge_stage
+from bmrl.learned import load_learners, load_student, save_learners
 from bmrl.policy import export_policy
 from bmrl.runs.checkpoint import save_checkpoint
 from bmrl.runs.training import DivergedError
@@ -110,7 +111,7 @@ def test_an_exported_policy_acts_as_the_student_does(run: Path, tmp_path: Path) 
         export_policy(opened, out, variant)  # in the place of the one before
         policy = Policy.load(out)
         assert policy.family == "point-goal"
-        student, config = pipeline.load_student(run / "students" / variant)
+        student, config = load_student(run / "students" / variant)
         batch = read_batch(run / "batches" / "mdp-001")
         agent = student_agent(student, config.context, str(run / "batches" / "mdp-001"), [batch.manifest["mdp"]])
         agent.select = FixedDraws()
@@ -433,8 +434,8 @@ def test_a_learner_that_diverged_is_left_out_by_the_users_word_alone(run: Path, 
     teachers = directory / "teachers" / "default"
     manifest = json.loads((teachers / "manifest.json").read_text())
     config = from_json(manifest["config"], TeachConfig, "")
-    states = pipeline.load_learners(teachers, config).states
-    pipeline.save_learners(
+    states = load_learners(teachers, config).states
+    save_learners(
         teachers, config, Spec(**manifest["spec"]), Taught(states, np.array([-1, 5, -1])), manifest["sources"], 3
     )
 
@@ -447,7 +448,7 @@ def test_a_learner_that_diverged_is_left_out_by_the_users_word_alone(run: Path, 
     assert "the learner of mdp-001 (after 5 updates) diverged: these MDPs were left out" in " ".join(
         done.stdout.split()
     )
-    student, _ = pipeline.load_student(directory / "students" / "default")
+    student, _ = load_student(directory / "students" / "default")
     assert len(student.encoder.embeddings) == 2
     for row in json.loads((directory / "results.json").read_text()):
         assert row["left_out"] == ["mdp-001"] and "diverged" not in row
@@ -460,7 +461,7 @@ def test_a_baseline_that_diverged_ends_no_run(run: Path, tmp_path: Path, monkeyp
     directory = tmp_path / "run"
     shutil.copytree(run, directory)
     here, pooled = pipeline.open_run(directory), directory / "pooled" / "default"
-    states = pipeline.load_learners(pooled, here.experiment.teach["default"]).states
+    states = load_learners(pooled, here.experiment.teach["default"]).states
     shutil.rmtree(pooled)
 
     def diverge(*_):

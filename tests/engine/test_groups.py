@@ -14,6 +14,7 @@ from bmrl import pipeline
 from bmrl.collect import sac
 from bmrl.engine import Engine, parts
 from bmrl.errors import BmrlError, CorruptError
+from bmrl.learned import load_taught
 from bmrl.runs.metrics import Metrics, last_step, read_metrics
 from torture.smoke import contents
 
@@ -142,7 +143,7 @@ def test_a_group_that_diverges_is_no_failure_but_all_of_them_are(untaught):
     with pytest.raises(BmrlError, match="teach-default: every learner diverged"):
         parts.phase_1_stages(run, ["default"], False, Engine(group=2))
     part = parts.Learning(run, "teach-default", 2, 3, "teachers", "default")
-    _, taught = pipeline.load_taught(part.path, part.config)
+    _, taught = load_taught(part.path, part.config)
     assert taught.diverged.tolist() == [0]
     assert "the learner of mdp-002 diverged" in (part.own.directory / "log.txt").read_text()
 

@@ -15,6 +15,7 @@ from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.distill import DistillConfig
 from bmrl.distill.student import Statistics, Student, StudentConfig
 from bmrl.experiments import get_experiment
+from bmrl.learned import save_student
 from bmrl.networks import Normaliser
 from bmrl.reproduce import cem_ablation, reproduce
 from bmrl.reproduce.cem_ablation import page
@@ -43,9 +44,7 @@ def runs(tmp_path, monkeypatch):
     directory = tmp_path / "runs" / "halfcheetah-velocity-0"
     pipeline.start_run(directory, small("halfcheetah-velocity", "smoke", 0))
     targets = Targets(np.zeros((29, 1)), np.zeros((29, 1, 12)))
-    pipeline.save_student(
-        directory / "students" / "default", CONFIG, SPEC, targets, 0.05, reference.filled(make), {}, 0
-    )
+    save_student(directory / "students" / "default", CONFIG, SPEC, targets, 0.05, reference.filled(make), {}, 0)
     return tmp_path / "runs"
 
 

@@ -10,7 +10,6 @@ from batch_rl import toys
 from networks import reference
 from PIL import Image
 
-from bmrl import pipeline
 from bmrl.batch_rl.base import Targets
 from bmrl.batch_rl.replay import select, stack
 from bmrl.batch_rl.teach import Taught, spec_of, teacher_template
@@ -18,6 +17,7 @@ from bmrl.data import read_batches, write_batch
 from bmrl.distill.student import Statistics, Student
 from bmrl.experiments import get_experiment
 from bmrl.families import FAMILIES, get_family
+from bmrl.learned import save_learners, save_student
 from bmrl.networks import Normaliser
 from bmrl.reproduce import reproduce
 from bmrl.reproduce.identity import PARTS, units
@@ -205,14 +205,12 @@ def runs(tmp_path_factory, small):
         template = teacher_template(config.algorithm, spec, 29)
         states = jax.tree.map(lambda x: rng.uniform(0.01, 0.02, x.shape).astype(x.dtype), template)
         taught = Taught(states, np.full(29, -1))
-        pipeline.save_learners(
-            setting.directory / "teachers" / name, config, spec, taught, sources, setting.experiment.seed
-        )
+        save_learners(setting.directory / "teachers" / name, config, spec, taught, sources, setting.experiment.seed)
     targets = Targets(np.zeros((29, 24)), np.zeros((29, 24, 12)))
     for variant, config in setting.experiment.distill.items():
         student = untrained_student(29, config.student)
         sources = learner_sources(setting.directory, setting.experiment.learners(variant))
-        pipeline.save_student(
+        save_student(
             setting.directory / "students" / variant,
             config,
             spec,

@@ -27,6 +27,7 @@ from bmrl.data.batch import batch_names, read_batch
 from bmrl.engine import Engine
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.families import get_family
+from bmrl.learned import load_taught, save_learners
 from bmrl.pipeline import Run
 from bmrl.runs.metrics import last_step
 from bmrl.runs.storage import (
@@ -156,7 +157,7 @@ class Learning(Part):
     def taught(self) -> tuple[Spec, Taught]:
         """Its learners. Raises BmrlError if they are damaged, of other batches, another seed or configuration."""
         check_sources(self.path, verify_directory(self.path, hashes=False), self.sources(), self.run.experiment.seed)
-        return pipeline.load_taught(self.path, self.config)
+        return load_taught(self.path, self.config)
 
     def load(self) -> Replay:
         """The batches that it learns from."""
@@ -234,7 +235,7 @@ def _learn(
         if kind == "teachers" and (diverged >= 0).all():
             raise BmrlError(f"{stage}: every learner diverged (a loss or a weight is not finite)")
         _keep_metrics(parts)
-        pipeline.save_learners(path, config, specs[0], Taught(states, diverged), sources, run.experiment.seed)
+        save_learners(path, config, specs[0], Taught(states, diverged), sources, run.experiment.seed)
     for part in parts:
         if part.finished():
             remove_directory(part.path)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bmrl import pipeline
 from bmrl.batch_rl import TD3BC
 from bmrl.config import to_json
 from bmrl.distill.contexts import ContextConfig
@@ -31,6 +30,7 @@ from bmrl.figures.cem_ablation import (
     plot_cem_ablation,
 )
 from bmrl.figures.style import number
+from bmrl.learned import load_student
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.statistics import ERRORS, FEW, Mean, mean, mean_of_means
@@ -70,7 +70,7 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
 def trained(ablation: Ablation) -> tuple[Student, ContextConfig]:
     """The run directory's student, made first where it is not there."""
     with working_run(ablation.experiment, ablation.directory, students=("default",)) as run:
-        student, config = pipeline.load_student(run.directory / "students" / "default")
+        student, config = load_student(run.directory / "students" / "default")
     return student, config.context
 
 

@@ -21,6 +21,7 @@ from bmrl.families.base import Family, Parameters
 from bmrl.figures.dynamics import plot_decoding_over_steps
 from bmrl.figures.returns import plot_returns
 from bmrl.figures.style import mdp_name, method_names, number
+from bmrl.learned import load_student
 from bmrl.networks.set_encoder import Evidence
 from bmrl.report import learned_agents
 from bmrl.reproduce.runs import run_directory, working_run
@@ -64,7 +65,7 @@ def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
                 family, mdps, result, method=method, variant=variant, split="test", seed=seed, context=context
             )
             if method == "tiMe":
-                student, config = pipeline.load_student(directory / "students" / variant)
+                student, config = load_student(directory / "students" / variant)
                 errors = decoding_errors(student, config.context.size, family, mdps, result)
                 for mdp, error in zip(mdps, errors, strict=True):
                     known = {"family": family.name, "mdp": mdp, "seed": seed, "error": error}
@@ -76,7 +77,7 @@ def agents(run: pipeline.Run, mdps: Sequence[Parameters]) -> dict[tuple[str, str
     """Every policy of `METHODS`."""
     family, episodes = get_family(run.experiment.family), run.experiment.episodes
     found = learned_agents(run, family, mdps, episodes)
-    student, config = pipeline.load_student(run.directory / "students" / "default")
+    student, config = load_student(run.directory / "students" / "default")
     slots = [mdp for mdp in mdps for _ in range(episodes)]
     found["oracle", "told"] = oracle_agent(student, config.context, family, family.train_mdps(), slots)
     found["standing still", ""] = FixedAgent(family.action_dim, uniform=False)

@@ -14,7 +14,7 @@ from bmrl import pipeline
 from bmrl.baselines.contextual_sac import ContextualSAC, ContextualState, train_contextual_sac
 from bmrl.batch_rl import SAC
 from bmrl.batch_rl.teach import spec_of
-from bmrl.config import to_json
+from bmrl.config import check_config, to_json
 from bmrl.evaluate.agents import Agent, ContextualAgent
 from bmrl.evaluate.evaluate import evaluate, learner_agent, rows_of, soft_values, student_agent
 from bmrl.experiments import get_experiment
@@ -36,6 +36,7 @@ from bmrl.figures.figure2 import (
     plot_methods,
 )
 from bmrl.figures.style import method_names
+from bmrl.learned import load_learners, load_student
 from bmrl.networks import Normaliser
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.runs.checkpoint import load_tree, save_tree
@@ -116,7 +117,7 @@ def learn_contextual(run: pipeline.Run, config: ContextualSAC, variant: str) -> 
             commit_directory(path, lambda directory: save_tree(directory, state), manifest)
     manifest = verify_directory(path)
     require_format(path, manifest, "bmrl-contextual", 1)
-    pipeline.check_config(path, manifest.get("config"), to_json(config))
+    check_config(path, manifest.get("config"), to_json(config))
     check_sources(path, manifest, sources, experiment.seed)
     spec = spec_of(replay)
     blank = (Normaliser.identity(n) for n in (spec.observation_dim, 2 * spec.observation_dim + spec.action_dim + 1))
@@ -131,8 +132,7 @@ def _agents(
     experiment = run.experiment
     mdps, episodes = get_family(experiment.family).test_mdps(), experiment.episodes
     teachers, pooled = (
-        pipeline.load_learners(run.directory / name / "default", experiment.teach["default"])
-        for name in ("teachers", "pooled")
+        load_learners(run.directory / name / "default", experiment.teach["default"]) for name in ("teachers", "pooled")
     )
     own, first = np.arange(len(mdps)), np.zeros(len(mdps), int)
     found: dict[tuple[str, str], Agent] = {
@@ -142,7 +142,7 @@ def _agents(
     for variant, config in contextual.items():
         found[CONTEXTUAL, SAMPLING[variant]] = ContextualAgent(config, states[variant])
     for variant in experiment.distill:
-        student, distill = pipeline.load_student(run.directory / "students" / variant)
+        student, distill = load_student(run.directory / "students" / variant)
         found[TIME, variant] = student_agent(student, distill.context, "episode", mdps)
     return found
 

@@ -20,6 +20,7 @@ from bmrl.families import get_family
 from bmrl.families.base import Parameters
 from bmrl.figures.scratch import plot_figure3, plot_methods
 from bmrl.figures.style import mdp_name, method_names, number
+from bmrl.learned import load_learners, load_student
 from bmrl.report import learned_agents
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.scratch import Scratch, from_scratch, scratch_of
@@ -84,9 +85,9 @@ def agents(run: pipeline.Run, mdps: Sequence[Parameters]) -> dict[tuple[str, str
     family, episodes = get_family(run.experiment.family), run.experiment.episodes
     found = learned_agents(run, family, mdps, episodes)
     slots = [mdp for mdp in mdps for _ in range(episodes)]
-    student, config = pipeline.load_student(run.directory / "students" / "default")
+    student, config = load_student(run.directory / "students" / "default")
     found["oracle", ""] = oracle_agent(student, config.context, family, family.train_mdps(), slots)
-    algorithm, states, _ = pipeline.load_learners(run.directory / "cloning", _cloning(run))
+    algorithm, states, _ = load_learners(run.directory / "cloning", _cloning(run))
     found["behaviour cloning", ""] = learner_agent(algorithm, states, np.zeros(len(mdps), int), episodes)
     found["standing still", ""] = FixedAgent(family.action_dim, uniform=False)
     found["uniform actions", ""] = FixedAgent(family.action_dim, uniform=True)

@@ -29,6 +29,7 @@ from bmrl.families.base import Family
 from bmrl.figures.judging import plot_judged
 from bmrl.figures.style import mdp_name, number
 from bmrl.judge import JudgeConfig, judged
+from bmrl.learned import load_student
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.runs.storage import committed_names, verify_directory
@@ -75,7 +76,7 @@ def compared(setting: Setting, runs: Path) -> list[Row]:
     family, seed = get_family(experiment.family), experiment.seed
     with working_run(experiment, run_directory(family.name, seed, runs), students=(VARIANT,)) as run:
         path = run.directory / "students" / VARIANT
-        student, distilled = pipeline.load_student(path)
+        student, distilled = load_student(path)
         sources = {f"students/{VARIANT}": verify_directory(path, hashes=False)["manifest_sha256"]}
         batches = read_batches(run.directory / "batches")
     place = replace(run, directory=runs / f"judging-{family.name}-{seed}")

@@ -15,6 +15,7 @@ from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.families import get_family
 from bmrl.families.base import Parameters
+from bmrl.learned import load_learners
 from bmrl.reproduce.study import Row
 from bmrl.runs.metrics import read_metrics
 from bmrl.runs.storage import is_committed
@@ -69,7 +70,7 @@ def from_scratch(scratch: Scratch) -> list[Row]:
         for name, config in scratch.teach.items():
             path, sources = directory / "teachers" / name, batch_sources(run.directory)
             pipeline.learn(run, f"teach-{name}", path, config, sources, lambda: pipeline.load_replay(run))
-            algorithm, states, _ = pipeline.load_learners(path, config)
+            algorithm, states, _ = load_learners(path, config)
             agent = learner_agent(algorithm, states, np.arange(len(mdps)), experiment.episodes)
             episodes = evaluate(family, mdps, agent, experiment.episodes, seed)
             method, variant = "on own data", type(algorithm).__name__

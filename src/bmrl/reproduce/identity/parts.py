@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bmrl import pipeline
 from bmrl.batch_rl.replay import Replay
 from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.student import Student
@@ -15,6 +14,7 @@ from bmrl.evaluate.evaluate import TEST_SEED, evaluate, learner_agent, nearest, 
 from bmrl.evaluate.identity import held_out_transitions, relabelling_test
 from bmrl.evaluate.rollout import Episodes
 from bmrl.figures.identities import principal_components
+from bmrl.learned import load_student
 from bmrl.networks.set_encoder import Evidence
 from bmrl.reproduce.identity.decoding import decoder, draw_contexts, evidence_of, posterior_mean
 from bmrl.reproduce.identity.setting import (
@@ -44,7 +44,7 @@ def decode(setting: Setting) -> list[Row]:
         algorithm, states = lesson.learners.algorithm, lesson.learners.states
         held_out = held_out_transitions(family, lesson.mdps, algorithm, states, episodes=10, seed=TEST_SEED + seed)
         for variant in VARIANTS:
-            student, config = pipeline.load_student(run.directory / "students" / variant)
+            student, config = load_student(run.directory / "students" / variant)
             found = {}
             for split, mdps in splits(family).items():
                 slots = [mdp for mdp in mdps for _ in range(setting.experiment.episodes)]
@@ -119,7 +119,7 @@ def contexts_at_test(setting: Setting) -> list[Row]:
     context of training ("bounded"), as the policy does.
     """
     with working_on(setting, ("default",)) as run:
-        student, config = pipeline.load_student(run.directory / "students" / "default")
+        student, config = load_student(run.directory / "students" / "default")
     logs, mdps, bound = logs_of_tests(setting), setting.family.test_mdps(), config.context.size
     rows: list[Row] = []
 
@@ -157,7 +157,7 @@ def sweep(setting: Setting) -> list[Row]:
     """The default student, the nearest train MDP's learner and standing still, through the interval and beyond."""
     with working_on(setting, ("default",)) as run:
         lesson = lesson_of(run)
-        student, config = pipeline.load_student(run.directory / "students" / "default")
+        student, config = load_student(run.directory / "students" / "default")
     mdps = tuple({"target_velocity": v} for v in setting.velocities)
     which, episodes = nearest(mdps, lesson.mdps, setting.family), setting.episodes
     agents: dict[str, Agent] = {

@@ -14,7 +14,7 @@ from bmrl import pipeline
 from bmrl.batch_rl.base import Targets
 from bmrl.batch_rl.replay import Replay, stack
 from bmrl.batch_rl.teach import TeachConfig, spec_of
-from bmrl.config import to_json
+from bmrl.config import check_config, to_json
 from bmrl.data import read_batches
 from bmrl.distill.distill import DistillConfig, distill, teacher_targets
 from bmrl.distill.reward_model import RewardModelConfig
@@ -27,6 +27,7 @@ from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.families import get_family
 from bmrl.families.base import Family, Parameters
+from bmrl.learned import Learners, load_learners, load_student, save_student
 from bmrl.reproduce.identity.decoding import decoder
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.scratch import Scratch, collect_scratch, scratch_of
@@ -161,7 +162,7 @@ class Lesson:
 
     mdps: tuple[Parameters, ...]  # the first of the K; those that follow are virtual
     replay: Replay
-    learners: pipeline.Learners
+    learners: Learners
     seed: int
     directory: Path  # where what the learners say is kept
     sources: Mapping[str, str]  # the hashes of the learners that all of it comes from
@@ -187,7 +188,7 @@ class Lesson:
 
 def lesson_of(run: pipeline.Run, learners: str = "default") -> Lesson:
     """Everything that the run's batches and the learners of a variant have to teach."""
-    found = pipeline.load_learners(run.directory / "teachers" / learners, run.experiment.teach[learners])
+    found = load_learners(run.directory / "teachers" / learners, run.experiment.teach[learners])
     mdps = get_family(run.experiment.family).train_mdps()
     sources = learner_sources(run.directory, learners)
     return Lesson(mdps, pipeline.load_replay(run), found, run.experiment.seed, run.directory, sources)
@@ -216,9 +217,9 @@ def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillCo
                 run.experiment.checkpoint_seconds,
             )
             spec, sources = spec_of(lesson.replay), lesson.sources
-            pipeline.save_student(path, config, spec, lesson.targets, bound, student, sources, run.experiment.seed)
-    student, found = pipeline.load_student(path)
-    pipeline.check_config(path, to_json(found), to_json(config))
+            save_student(path, config, spec, lesson.targets, bound, student, sources, run.experiment.seed)
+    student, found = load_student(path)
+    check_config(path, to_json(found), to_json(config))
     check_sources(path, verify_directory(path, hashes=False), lesson.sources, run.experiment.seed)
     return student
 
@@ -228,7 +229,7 @@ def taught_anew(setting: Setting, name: str, lesson: Lesson, replay: Replay) -> 
     run = pipeline.Run(setting.directory / "identity" / name, setting.experiment)
     path = run.directory / "learners"
     pipeline.learn(run, "teach", path, setting.teach, lesson.sources, lambda: replay)
-    return replace(lesson, replay=replay, learners=pipeline.load_learners(path, setting.teach))
+    return replace(lesson, replay=replay, learners=load_learners(path, setting.teach))
 
 
 def with_virtual(setting: Setting, name: str, lesson: Lesson) -> Lesson:
