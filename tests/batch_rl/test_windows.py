@@ -8,7 +8,8 @@ import pytest
 from batch_rl import toys
 
 from bmrl.batch_rl import windows as windows_module
-from bmrl.batch_rl.replay import pool
+from bmrl.batch_rl.fqe import Pairs
+from bmrl.batch_rl.replay import Replay, pool
 from bmrl.batch_rl.teach import TeachConfig, teach
 from bmrl.batch_rl.windows import Windows, cuts
 from bmrl.runs.metrics import Metrics
@@ -106,6 +107,21 @@ def test_logs_that_are_pooled_come_in_pieces_too(replay, short_of_memory):
     windows = one_after_the_other(Windows(pool(replay), KEYS[:1], 8))
     rewards = np.concatenate([next(windows).replay.logs[0].rewards for _ in range(5)])
     assert len(np.unique(rewards)) == len(rewards) > 500
+
+
+def test_pairs_that_the_log_does_not_continue_stay_what_they_are(replay, short_of_memory):
+    """What is judged is followed by the policy's action, the next pair of the log by the logged one."""
+    chosen = [np.full((len(log.observations), 1), 0.5, np.float32) for log in replay.logs]
+    logs = [Pairs(log, own, np.arange(len(log.ends))[::-1], 0.9) for log, own in zip(replay.logs, chosen, strict=True)]
+    window = Windows(Replay(tuple(logs)), KEYS, 8).at(0).replay
+    for log, copy in zip(logs, window.logs, strict=True):
+        known, found = ({row.tobytes() for row in rows(of.take(np.arange(of.size)))} for of in (log, copy))
+        assert copy.size < log.size and found <= known
+
+
+def rows(transitions):
+    """Each transition as one row of numbers."""
+    return np.column_stack([transitions.observations, transitions.rewards, transitions.next_observations])
 
 
 def test_training_window_by_window_goes_on_exactly_where_it_was_killed(

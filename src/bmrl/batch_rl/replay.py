@@ -153,32 +153,24 @@ def gone_through(log: Log) -> Iterator[Transition]:
 def copied(log: Log, pieces: Sequence[tuple[int, int]]) -> Episodes:
     """A copy of pieces of a log, (first transition, one past the last), one after the other.
 
-    What is cut of an episode is an episode of its own.
+    What is cut of an episode is an episode of its own, and so is what ends in another observation than the next
+    transition begins with.
     """
-    size, ends = 0, []
+    size, (observation, action) = sum(stop - first for first, stop in pieces), log.dims
+    observations = np.empty((2 * size, observation), np.float32)  # rows that nobody writes to take no memory
+    actions, rewards = np.empty((size, action), np.float32), np.empty(size, np.float32)
+    terminations, ends = np.empty(size, bool), []
+    done = rows_done = 0
     for first, stop in pieces:
-        begins = np.diff(log.starts(np.arange(first, stop))).nonzero()[0] + 1
-        ends.append(size + np.append(begins, stop - first))
-        size += stop - first
-    episode_ends = np.concatenate(ends)
-    observation, action = log.dims
-    copy = Episodes(
-        np.empty((size + len(episode_ends), observation), np.float32),
-        np.empty((size, action), np.float32),
-        np.empty(size, np.float32),
-        np.empty(size, bool),
-        episode_ends,
-    )
-    done = 0
-    for first, stop in pieces:
-        taken, index = log.take(np.arange(first, stop)), np.arange(done, done + stop - first)
-        rows = copy.rows(index)
-        copy.observations[rows] = taken.observations
-        copy.observations[rows + 1] = taken.next_observations
-        copy.actions[index], copy.rewards[index] = taken.actions, taken.rewards
-        copy.terminations[index] = taken.terminations
-        done += stop - first
-    return copy
+        index, part = np.arange(first, stop), slice(done, done + stop - first)
+        taken = log.take(index)
+        ended = (taken.next_observations[:-1] != taken.observations[1:]).any(-1) | (np.diff(log.starts(index)) != 0)
+        rows = rows_done + np.arange(len(index)) + np.append(0, np.cumsum(ended))
+        observations[rows], observations[rows + 1] = taken.observations, taken.next_observations
+        actions[part], rewards[part], terminations[part] = taken.actions, taken.rewards, taken.terminations
+        ends.append(done + np.append(ended.nonzero()[0] + 1, len(index)))
+        done, rows_done = part.stop, rows[-1] + 2
+    return Episodes(observations[:rows_done], actions, rewards, terminations, np.concatenate(ends))
 
 
 def select(log: Log, choose: Callable[[int], np.ndarray]) -> Episodes:
