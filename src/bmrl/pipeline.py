@@ -223,7 +223,7 @@ def collect_stage(run: Run, collect_missing: Callable[[Run], None] | None = None
             log.warning(few, batches, len(present), family.name, len(mdps))
     elif len(present) < len(mdps):
         if logs:
-            with working_stage(run, "collect", True, {}):
+            with working_stage(run, "collect", True, {}, logs):
                 log_controllers(family, mdps, logs, seed, batches)
         else:
             (collect_missing or (lambda run: collect_batches(run, 0, len(mdps))))(run)
@@ -235,7 +235,7 @@ def collect_batches(run: Run, first: int, last: int) -> None:
     """Collect batches of the train MDPs ``first`` ... ``last`` - 1 by SAC."""
     experiment, family = run.experiment, get_family(run.experiment.family)
     config, seed, seconds = experiment.collect, experiment.seed, experiment.checkpoint_seconds
-    with working_stage(run, "collect", True, {}) as checkpoints:
+    with working_stage(run, "collect", True, {}, config) as checkpoints:
         mdps, out = family.train_mdps()[first:last], run.directory / "batches"
         collect(family, mdps, config, seed, out, checkpoints, run.metrics, seconds, first=first)
 
@@ -294,7 +294,7 @@ def learn(
         drop_checkpoints(run, stage)
         return
     replay = load()
-    with working_stage(run, stage, resume, sources) as checkpoints:
+    with working_stage(run, stage, resume, sources, config) as checkpoints:
         experiment = run.experiment
         seed, seconds = experiment.seed, experiment.checkpoint_seconds
         try:
@@ -335,7 +335,7 @@ def distill_stage(
         )
     sources = learner_sources(run.directory, learners)
     replay = replay.of(k for k in range(len(replay)) if k not in teachers.left_out)
-    with working_stage(run, stage, resume, sources) as checkpoints:
+    with working_stage(run, stage, resume, sources, config) as checkpoints:
         everywhere = config.queries_everywhere
         targets = teacher_targets(teachers.algorithm, teachers.states, replay, seed, run.directory, everywhere)
         bound = getattr(teachers.algorithm, "max_perturbation", 0.0)
@@ -365,21 +365,22 @@ def drop_checkpoints(run: Run, stage: str) -> None:
 
 
 @contextmanager
-def working_stage(run: Run, stage: str, resume: bool, sources: Mapping[str, str]) -> Iterator[Path]:
+def working_stage(run: Run, stage: str, resume: bool, sources: Mapping[str, str], config: Any) -> Iterator[Path]:
     """The checkpoints of a stage while it runs; once its result is on the disk they have served, and go.
 
-    Raises BmrlError if there are some and the stage is not to be resumed, or if they were made from other sources or
-    with another seed, or nothing says from which.
+    Raises BmrlError if there are some and the stage is not to be resumed, or if they were made from other sources, with
+    another ``config`` of the stage or another seed, or nothing says from which.
     """
     checkpoints, seed = run.directory / "checkpoints" / stage, run.experiment.seed
     begun, note = bool(committed_names(checkpoints)), checkpoints / SOURCES
     if begun and not resume:
         raise BmrlError(f"{run.directory} has an unfinished stage {stage!r}: continue it with --resume")
     if begun:
-        noted = from_json(read_json(note), dict[str, str], str(note))
+        noted = from_json(read_json(note), dict[str, Any], str(note))
+        check_config(checkpoints, noted.pop("config", to_json(config)), to_json(config))
         check_sources(checkpoints, {"seed": noted.pop("seed", seed), "sources": noted}, sources, seed)
     else:
-        write_json(note, {"seed": str(seed), **sources})
+        write_json(note, {"seed": str(seed), "config": to_json(config), **sources})
     began = time.monotonic()
     log.info("%s: started", stage)
     yield checkpoints

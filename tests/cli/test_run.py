@@ -565,27 +565,38 @@ def test_batches_learners_and_students_of_different_runs_are_not_mixed(run: Path
 
 def test_a_stage_is_not_resumed_with_other_batches(run: Path, tmp_path: Path) -> None:
     here = pipeline.Run(tmp_path, pipeline.open_run(run).experiment)
+    config = here.experiment.teach["default"]
     for made_from in ({"batches/mdp-000": "1"}, {"batches/mdp-000": "2", "batches/mdp-001": "3"}):
-        with pytest.raises(KeyboardInterrupt), pipeline.working_stage(here, "teach", False, made_from) as checkpoints:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            pipeline.working_stage(here, "teach", False, made_from, config) as checkpoints,
+        ):
             raise KeyboardInterrupt  # before anything was saved: the next one may have other batches
     save_checkpoint(checkpoints, 5, np.zeros(1))
-    with pipeline.working_stage(here, "teach", True, made_from) as checkpoints:
+    with pipeline.working_stage(here, "teach", True, made_from, config) as checkpoints:
         save_checkpoint(checkpoints, 6, np.zeros(1))
         for other in ({**made_from, "batches/mdp-001": "4"}, {"batches/mdp-000": "2"}):
             message = r"checkpoints/teach was not made from the batches/mdp-001 that is there now: put back"
-            with pytest.raises(BmrlError, match=message), pipeline.working_stage(here, "teach", True, other):
+            with pytest.raises(BmrlError, match=message), pipeline.working_stage(here, "teach", True, other, config):
                 pass
         seed = dataclasses.replace(here, experiment=dataclasses.replace(here.experiment, seed=4))
         message = r"checkpoints/teach was made with another seed: 3 -> 4; put the seed back"
-        with pytest.raises(BmrlError, match=message), pipeline.working_stage(seed, "teach", True, made_from):
+        with pytest.raises(BmrlError, match=message), pipeline.working_stage(seed, "teach", True, made_from, config):
+            pass
+        longer = dataclasses.replace(config, updates=config.updates + 1)
+        message = rf"checkpoints/teach holds a run with another configuration: updates: {config.updates} -> "
+        with pytest.raises(BmrlError, match=message), pipeline.working_stage(here, "teach", True, made_from, longer):
             pass
         note = checkpoints / pipeline.SOURCES
         note.write_text(json.dumps(made_from))  # as an earlier version left it
-        with pipeline.working_stage(here, "teach", True, made_from):
+        with pipeline.working_stage(here, "teach", True, made_from, config):
             save_checkpoint(checkpoints, 7, np.zeros(1))
             note.unlink()
             message = r"checkpoints/teach/sources\.json cannot be opened \(No such file or directory\); restore it"
-            with pytest.raises(BmrlError, match=message), pipeline.working_stage(here, "teach", True, made_from):
+            with (
+                pytest.raises(BmrlError, match=message),
+                pipeline.working_stage(here, "teach", True, made_from, config),
+            ):
                 pass
             assert not note.exists()
 

@@ -25,7 +25,7 @@ def test_collection_and_phase_1_resume_at_every_checkpoint(tmp_path):
 
 def count(run, forget=False, resume=True):
     """A stage that counts; or forgets a part of its state; or never goes on from a checkpoint."""
-    with pipeline.working_stage(run, "count", True, {}) as checkpoints:
+    with pipeline.working_stage(run, "count", True, {}, {}) as checkpoints:
         found = latest_checkpoint(checkpoints, np.zeros(2)) if resume else None
         step, state = found or (0, np.zeros(2))
 

@@ -110,7 +110,7 @@ def learn_contextual(run: pipeline.Run, config: ContextualSAC, variant: str) -> 
     sources = batch_sources(run.directory)
     if not has_result(path):
         stage, seconds = f"contextual-{variant}", experiment.checkpoint_seconds
-        with pipeline.working_stage(run, stage, True, sources) as checkpoints:
+        with pipeline.working_stage(run, stage, True, sources, config) as checkpoints:
             state = train_contextual_sac(replay, config, experiment.seed, checkpoints, run.metrics, stage, seconds)
             made_from = {"config": to_json(config), "seed": experiment.seed, "sources": sources}
             manifest = {"format": "bmrl-contextual", "version": 1, **made_from}

@@ -86,7 +86,7 @@ def collect_scratch(scratch: Scratch) -> None:
     if is_committed(directory / "batches" / f"mdp-{len(scratch.mdps) - 1:03d}"):
         return
     run = pipeline.Run(directory, experiment)
-    with pipeline.working_stage(run, "collect", True, {}) as checkpoints:
+    with pipeline.working_stage(run, "collect", True, {}, scratch.collect) as checkpoints:
         collect(
             get_family(experiment.family),
             scratch.mdps,

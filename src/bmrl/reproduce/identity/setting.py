@@ -204,7 +204,7 @@ def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillCo
     path = run.directory / "student"
     if not has_result(path):
         bound = getattr(lesson.learners.algorithm, "max_perturbation", 0.0)
-        with pipeline.working_stage(run, "distill", True, lesson.sources) as checkpoints:
+        with pipeline.working_stage(run, "distill", True, lesson.sources, config) as checkpoints:
             student = distill(
                 lesson.replay,
                 lesson.targets,
