@@ -173,6 +173,14 @@ def test_where_another_configuration_is_nothing_is_tidied_up(tmp_path):
         assert [path.name for path in (place / "teachers").iterdir()] == ["default"]
 
 
+def test_a_log_that_a_full_disk_does_not_take_hides_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pipeline, "open_log", lambda path: open("/dev/full", "a"))  # noqa: SIM115 - `working_on` closes it
+    with pytest.raises(BmrlError, match="why it ends"), pipeline.working_on(tmp_path):
+        pipeline.log.warning("a line")
+        raise BmrlError("why it ends")
+    assert "Traceback" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "rows", [{}, [3], [{}], [{"mdp": 3}], [{"mdp": {"goal": []}}], [{"seed": []}], [{"method": {}}], [{"method": None}]]
 )

@@ -16,12 +16,13 @@ DIR/
 
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from bmrl.batch_rl.replay import Replay, pool, stack
 from bmrl.batch_rl.teach import Training, spec_of, teach
@@ -168,14 +169,29 @@ def working_on(directory: Path, config: Any = None, patience: float = 0.0) -> It
             hold_config(directory, config)
         for stage in ("", "teachers", "pooled", "students", "figures"):
             clean_leftovers(directory / stage)
-        handler = logging.StreamHandler(open_log(directory / "log.txt"))
+        handler = _LogFile(open_log(directory / "log.txt"))
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger("bmrl").addHandler(handler)
         try:
             yield
         finally:
             logging.getLogger("bmrl").removeHandler(handler)
-            handler.stream.close()
+            handler.close()
+
+
+class _LogFile(logging.StreamHandler[TextIO]):
+    """log.txt. What a full disk does not take waits for the next line: it ends no run, and hides not why one ends."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Goes on."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Closes the file, too."""
+        super().close()
+        with suppress(OSError):
+            self.stream.close()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from bmrl.errors import BmrlError
+from bmrl.errors import BmrlError, NotSavedError
 from bmrl.runs.lock import lock_directory
 
 HOLD = """
@@ -50,6 +50,15 @@ def test_a_bad_place(tmp_path):
     with pytest.raises(BmrlError, match="cannot be written"), lock_directory(tmp_path):
         pass
     assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.write", refuse)
+    with pytest.raises(NotSavedError, match=r"cannot be written \(No space left on device\)"), lock_directory(tmp_path):
+        pass
 
 
 def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):

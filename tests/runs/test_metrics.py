@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bmrl.errors import BmrlError, CorruptError
+from bmrl.errors import CorruptError, NotSavedError
 from bmrl.runs.metrics import MAX_BYTES, Metric, Metrics, read_metrics
 
 
@@ -125,7 +125,7 @@ def test_a_full_disk_is_named(path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (35, hard))
     try:
-        with pytest.raises(BmrlError, match=r"metrics\.csv could not be written \(File too large\)"):
+        with pytest.raises(NotSavedError, match=r"metrics\.csv could not be written \(File too large\)"):
             metrics.log("teach", 1, {"loss": 1.0})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

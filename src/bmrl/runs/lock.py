@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bmrl.errors import BmrlError
+from bmrl.errors import BmrlError, NotSavedError
 
 
 @contextmanager
@@ -34,11 +34,19 @@ def lock_directory(path: Path, patience: float = 0.0) -> Iterator[None]:
                     f"{path} is in use by {holder or 'another process'}; wait for it or choose another directory"
                 )
             time.sleep(1.0)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        _sign(path, descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _sign(path: Path, descriptor: int) -> None:
+    """Say who holds the lock."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    except OSError as error:
+        raise NotSavedError(f"{path} cannot be written ({error.strerror}); free space there") from error
 
 
 def _lock(path: Path, descriptor: int) -> bool:

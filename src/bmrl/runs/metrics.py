@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bmrl.errors import BmrlError, CorruptError
+from bmrl.errors import CorruptError, NotSavedError
 from bmrl.runs.storage import open_regular, write_file
 
 MAX_BYTES = 1 << 28  # a table of ours is not a tenth of that
@@ -74,7 +74,7 @@ class Metrics:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise BmrlError(f"{self._path} could not be written ({error.strerror}); free space there") from error
+            raise NotSavedError(f"{self._path} could not be written ({error.strerror}); free space there") from error
 
     def truncate(self, stage: str, step: int) -> None:
         """Drops the rows of ``stage`` after ``step``, the checkpoint resumed from: they will come again."""
