@@ -35,6 +35,7 @@ from bmrl.runs.progress import Progress, Screen
 from bmrl.runs.storage import committed_names, read_json, write_json
 
 TAUGHT = ("tiMe", "nearest teacher", "pooled")  # what knows only the MDPs whose learners did not diverge
+MAX_EPISODES = 1 << 16  # of each MDP: they are played side by side
 log = logging.getLogger(__name__)
 
 KEY = ("method", "variant", "split", "seed", "context", "episodes")  # with "mdp": which rows are the same test
@@ -56,8 +57,8 @@ def evaluate_stage(
     if split not in ("test", "validation"):
         raise BmrlError(f"--split {split!r}: choose test or validation")
     episodes = run.experiment.episodes if episodes is None else episodes
-    if episodes < 1:
-        raise BmrlError(f"--episodes {episodes}: at least one episode is needed")
+    if not 1 <= episodes <= MAX_EPISODES:
+        raise BmrlError(f"--episodes {episodes}: 1 to {MAX_EPISODES} are needed")
     mdps = (parse_mdp(family, mdp),) if mdp else family.test_mdps() if split == "test" else family.validation_mdps()
     split = split_of(family, mdps[0]) if mdp else split
     path, pictures = run.directory / "results.json", run.directory / "figures"

@@ -384,6 +384,7 @@ def test_stages_out_of_order_say_which_is_missing(run: Path, tmp_path: Path) -> 
         (["--mdp", "goal_angle=nan"], "goal_angle"),
         (["--mdp", "goal_angle=9"], "goal_angle"),
         (["--episodes", "0"], "--episodes 0"),
+        (["--episodes", "65537"], "--episodes 65537: 1 to 65536 are needed"),
         (["--context", "nowhere"], "nowhere"),
     ],
 )
