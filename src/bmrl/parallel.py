@@ -81,7 +81,15 @@ def shard(tree: Any) -> Any:
 
 def unshard(tree: Any, learners: int) -> Any:
     """Back to numpy arrays [K, ...] without the padding."""
-    return jax.tree.map(lambda x: np.asarray(x)[:learners], tree)
+    return jax.tree.map(lambda x: x[:learners], on_host(tree))
+
+
+def on_host(tree: Any) -> Any:
+    """As numpy arrays. Raises JaxRuntimeError where the program that makes them failed, e.g. as the memory was full.
+
+    (Where nobody waits for it first, NumPy's conversion of what failed ends the process.)
+    """
+    return jax.tree.map(np.asarray, jax.block_until_ready(tree))
 
 
 def out_of_memory(error: Exception) -> bool:

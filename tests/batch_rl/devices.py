@@ -41,4 +41,12 @@ for at_once in (None, 1, 2):
 keys = {(seed, stage): parallel.learner_keys(seed, stage, 5) for seed in (0, 1) for stage in ("teach", "pooled")}
 assert len(np.unique(np.concatenate(list(keys.values())), axis=0)) == 20
 np.testing.assert_array_equal(parallel.learner_keys(0, "teach", 2), keys[0, "teach"][:2])
+
+# What failed as the memory was full is an error, not the end of the process.
+too_much = jax.jit(lambda x: jnp.cumsum(jnp.full((1 << 16, (1 << 31) - 1), x), axis=1) + x)
+try:
+    parallel.on_host(too_much(1.0))
+    raise AssertionError("as much memory as this is nowhere")
+except jax.errors.JaxRuntimeError as error:
+    assert parallel.out_of_memory(error), error
 print("passed")

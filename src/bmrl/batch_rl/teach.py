@@ -146,7 +146,7 @@ def _teach(
 
     def read(step: int) -> Transition:
         given = windows.at(step).replay
-        return minibatches(given, np.asarray(draw(keys, given.size, step)))
+        return minibatches(given, parallel.on_host(draw(keys, given.size, step)))
 
     drawn = ReadAhead(read)
 

@@ -347,7 +347,7 @@ def distill(
 
     def read(step: int) -> Minibatch:
         given = windows.at(step)
-        drawn = jax.tree.map(np.asarray, draw(train_key, given.replay.size, step))
+        drawn = parallel.on_host(draw(train_key, given.replay.size, step))
         return read_minibatch(drawn, given.replay, given.beside, config)
 
     drawn = ReadAhead(read)
@@ -355,10 +355,11 @@ def distill(
     def advance(state: DistillState, step: int, steps: int) -> tuple[DistillState, dict[str, np.ndarray]]:
         state, terms = program(state, drawn.at(step), reward_model, train_key, step, steps)
         drawn.prepare(step + steps)
-        return state, {name: np.asarray(x) for name, x in terms.items()}
+        return state, parallel.on_host(terms)
 
     def snapshot(state: DistillState) -> DistillState:
-        return jax.tree.map(np.asarray, state)
+        state = parallel.on_host(state)
+        return state
 
     look = (lambda step, state: watch(step, state.student)) if watch else None
     state = train(stage, config.updates, state, step, advance, snapshot, checkpoints, metrics, checkpoint_seconds, look)

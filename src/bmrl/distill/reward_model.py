@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from bmrl import parallel
 from bmrl.batch_rl.replay import Replay
 from bmrl.batch_rl.windows import Windows
 from bmrl.networks import MLP, Normaliser
@@ -91,7 +92,7 @@ def fit_reward_model(
     state, losses = (model, optimiser.init(model)), []
     for step in range(0, config.updates, CHUNK):
         given = windows.at(step).replay
-        mdp, index = jax.tree.map(np.asarray, draw(train_key, given.size, step))
+        mdp, index = parallel.on_host(draw(train_key, given.size, step))
         state, loss = train(state, given.take_from(mdp, index), mdp, min(CHUNK, config.updates - step))
         losses.append(loss)  # not looked at, so that the next minibatches are read while these are computed
     return state[0], float(jnp.concatenate(losses)[: config.updates][-100:].mean())
