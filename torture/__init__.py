@@ -8,6 +8,8 @@ its own and may hold what an earlier call left there, begins nothing new after `
 how much of it was done. ``__main__.py`` lists the campaigns and collects their sections.
 """
 
+import subprocess
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -16,3 +18,10 @@ class Section(NamedTuple):
 
     text: str  # Markdown below the campaign's own headline, "## ..." included
     failures: int  # of what must hold
+
+
+def code() -> str:
+    """The commit of the code that is tried, "-dirty" behind it where files differ; "unknown" outside of a clone."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"

@@ -21,6 +21,7 @@ from torture import (
     workers,
 )
 from torture.smoke import Smoke
+from torture.trials import codes
 
 CAMPAIGNS: dict[str, Callable[[Path, float], Section]] = {
     "kills-point-goal": partial(kills.kill_everywhere, partial(Smoke, "point-goal")),
@@ -53,8 +54,9 @@ def main() -> int:
         place = args.place.absolute() / name
         place.mkdir(parents=True, exist_ok=True)
         section = CAMPAIGNS[name](place, 60 * args.minutes)
-        (place / "section.md").write_text(section.text.strip() + "\n")
-        print(section.text, flush=True)
+        text = f"{section.text.strip()}\n\nCode: {', '.join(codes(place))}.\n"
+        (place / "section.md").write_text(text)
+        print(text, flush=True)
         failed += section.failures
     # Also what earlier calls found: campaigns can be carried out one by one.
     sections = [args.place / name / "section.md" for name in CAMPAIGNS]

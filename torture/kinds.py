@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from bmrl.data.validate import validate
 from bmrl.errors import BmrlError
 from bmrl.runs.checkpoint import latest_checkpoint, save_checkpoint
 from bmrl.runs.metrics import Metrics, read_metrics
-from bmrl.runs.storage import write_json
+from bmrl.runs.storage import read_json, write_json
 from bmrl.runtime import Policy
 from torture import logs, mutations
 from torture.mutations import Mutate
@@ -273,6 +274,50 @@ def read_config(root: Path) -> Any:
     return to_json(experiment)
 
 
+NOTED = {"batches/mdp-000": "0" * 64}
+
+
+def make_notes(root: Path) -> None:
+    """What a run and a judgement note beside their results, with a checkpoint of an unfinished stage."""
+    from bmrl.pipeline import SOURCES, note_machine, start_run, working_stage
+
+    run = start_run(root / "run", _experiment())
+    note_machine(run)
+    with suppress(Killed), working_stage(run, "teach-default", True, NOTED, teach_config()) as checkpoints:
+        assert (checkpoints / SOURCES).exists()
+        make_checkpoint(checkpoints)
+        raise Killed
+    write_json(run.directory / "parts/config.json", {"group": 2})
+    hold_judgement(root)
+
+
+def read_notes(root: Path) -> Any:
+    """All of it, as a command that goes on reads it."""
+    from bmrl.engine import LOCAL
+    from bmrl.engine.parts import check_engine
+    from bmrl.pipeline import note_machine, open_run, working_stage
+
+    run = open_run(root / "run")
+    note_machine(run)
+    with suppress(Killed), working_stage(run, "teach-default", True, NOTED, teach_config()):
+        raise Killed
+    hold_judgement(root)
+    group = check_engine(run.directory, LOCAL)
+    assert group > 0, "a group of no MDPs"
+    return [group, read_json(run.directory / "machines.json")]
+
+
+def hold_judgement(root: Path) -> None:
+    """The directory of a judgement, of this configuration and of no other."""
+    from bmrl.pipeline import hold_config
+
+    hold_config(root / "judged", {"judge": {"updates": 10}, "members": 2, "seed": SEED, "variant": "default"})
+
+
+class Killed(Exception):
+    """A stage was broken off."""
+
+
 def make_results(root: Path) -> None:
     """The rows of two tests."""
     row = {
@@ -360,6 +405,7 @@ KINDS = (
     Kind("policy's weights", make_policy, read_policy, "*/arrays.safetensors", WEIGHTS, True),
     Kind("policy's manifest", make_policy, read_policy, "*/manifest.json", JSON, True),
     Kind("config.json", make_config, read_config, "config.json", JSON, False),
+    Kind("notes of a run", make_notes, read_notes, "**/*[gs].json", JSON, False),
     Kind("results.json of a run", make_results, read_run_results, "results.json", JSON, False),
     Kind("results.json of a study", make_study, read_study, "results.json", JSON, False),
     Kind("CSV log", logs.make_csv, partial(logs.read_log, "log.csv"), "log.csv", (mutations.odd_cells,), False),

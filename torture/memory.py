@@ -4,7 +4,8 @@
 
 is one measured training, of a process that puts itself into a control group with a limit of MIB mebibytes. The limit
 holds for what the process allocates and for what the kernel caches of files for it. Where no control group can be made
-(they belong to root), nothing is limited, and the memory that the process itself allocates is what is measured.
+(they belong to root), nothing is limited: the process is told that it has so much, and the memory that it allocates is
+what is measured.
 """
 
 import contextlib
@@ -192,5 +193,10 @@ def _train(stage: str, batches: Path, out: Path) -> float:
 if __name__ == "__main__":
     mebibytes = int(sys.argv[4]) if len(sys.argv) > 4 else None
     with limited(mebibytes) as enforced, anonymous_memory() as largest:
+        if mebibytes and not enforced:  # the process has to keep to it by itself
+            from bmrl.batch_rl import windows
+
+            told = mebibytes << 20
+            setattr(windows, "memory_limit", lambda: told)  # noqa: B010 - not for others to set
         rate = _train(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
     print(json.dumps({"rate": rate, "anonymous": largest[0], "enforced": enforced}))

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from torture import code
+
 Outcome = dict[str, Any]  # JSON values; "failure" is None, or what went wrong
 Trial = Callable[[Path], Outcome]  # works in an empty directory that goes when it is done
 
@@ -16,8 +18,9 @@ Trial = Callable[[Path], Outcome]  # works in an empty directory that goes when 
 def carry_out(trials: Mapping[str, Trial], place: Path, seconds: float, workers: int) -> dict[str, Outcome]:
     """The outcomes of the trials that were done, in this call or an earlier one, by name and in the order of names.
 
-    They are kept in ``place``/outcomes.jsonl: remove it where the program that is tried has changed. No trial begins
-    after ``seconds``. The order is random, so that what is done after a part of the time is a fair sample.
+    They are kept in ``place``/outcomes.jsonl, each with the commit of the code that was tried: remove it to try a
+    program that has changed. No trial begins after ``seconds``. The order is random, so that what is done after a part
+    of the time is a fair sample.
     """
     kept = place / "outcomes.jsonl"
     done: dict[str, Outcome] = {}
@@ -25,7 +28,7 @@ def carry_out(trials: Mapping[str, Trial], place: Path, seconds: float, workers:
         done = {line["trial"]: line["outcome"] for line in map(json.loads, kept.read_text().splitlines())}
     waiting = [name for name in trials if name not in done]
     random.Random(0).shuffle(waiting)
-    end = time.monotonic() + seconds
+    end, tried = time.monotonic() + seconds, code()
 
     def attempt(name: str) -> Outcome | None:
         if time.monotonic() > end:
@@ -39,10 +42,17 @@ def carry_out(trials: Mapping[str, Trial], place: Path, seconds: float, workers:
             name, outcome = futures[future], future.result()
             if outcome is not None:
                 done[name] = outcome
-                file.write(json.dumps({"trial": name, "outcome": outcome}) + "\n")
+                file.write(json.dumps({"trial": name, "outcome": outcome, "code": tried}) + "\n")
                 file.flush()
                 print(f"{len(done)}/{len(trials)} {name}: {outcome['failure'] or 'as it must be'}", flush=True)
     return {name: done[name] for name in trials if name in done}
+
+
+def codes(place: Path) -> list[str]:
+    """The commits whose code was tried in a campaign's directory: that of now where no outcomes are kept."""
+    kept = place / "outcomes.jsonl"
+    lines = kept.read_text().splitlines() if kept.exists() else []
+    return list(dict.fromkeys(json.loads(line)["code"] for line in lines)) or [code()]
 
 
 def failures(outcomes: Mapping[str, Outcome]) -> list[str]:

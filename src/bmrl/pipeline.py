@@ -30,7 +30,7 @@ from bmrl.collect import collect, log_controllers, provenance
 from bmrl.config import check_config, from_json, to_json
 from bmrl.data import read_batches
 from bmrl.distill.distill import distill, teacher_targets
-from bmrl.errors import BmrlError
+from bmrl.errors import BmrlError, CorruptError
 from bmrl.experiments import Experiment
 from bmrl.families import get_family
 from bmrl.families.own import load_family
@@ -393,10 +393,15 @@ def working_stage(run: Run, stage: str, resume: bool, sources: Mapping[str, str]
         raise BmrlError(f"{run.directory} has an unfinished stage {stage!r}: continue it with --resume")
     if begun:
         noted = from_json(read_json(note), dict[str, Any], str(note))
-        check_config(checkpoints, noted.pop("config", to_json(config)), to_json(config))
-        check_sources(checkpoints, {"seed": noted.pop("seed", seed), "sources": noted}, sources, seed)
+        if noted.keys() != {"seed", "config", "sources"}:
+            raise CorruptError(
+                f"{note} does not say what the checkpoints were made from: restore it from a copy, or remove "
+                f"{checkpoints}, and the stage begins anew"
+            )
+        check_config(checkpoints, noted["config"], to_json(config))
+        check_sources(checkpoints, noted, sources, seed)
     else:
-        write_json(note, {"seed": str(seed), "config": to_json(config), **sources})
+        write_json(note, {"seed": seed, "config": to_json(config), "sources": dict(sources)})
     began = time.monotonic()
     log.info("%s: started", stage)
     yield checkpoints

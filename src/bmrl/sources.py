@@ -29,7 +29,7 @@ def check_sources(path: Path, manifest: Mapping[str, Any], sources: Mapping[str,
     What notes none is taken as it is: an earlier version left it, or it was made outside of a run.
     """
     check_seed(path, manifest, seed)
-    if not manifest.get("sources"):
+    if manifest.get("sources") in (None, {}):
         return
     found = from_json(manifest["sources"], dict[str, str], f"{path}: sources")
     changed = [name for name in sorted(found.keys() | sources.keys()) if found.get(name) != sources.get(name)]
@@ -44,7 +44,7 @@ def check_sources(path: Path, manifest: Mapping[str, Any], sources: Mapping[str,
 def check_seed(path: Path, manifest: Mapping[str, Any], seed: int) -> None:
     """Raises BmrlError if the manifest of ``path`` notes another seed than the run has."""
     noted = manifest.get("seed", seed)
-    if str(noted) != str(seed):  # sources.json of checkpoints has text alone
+    if noted != seed:
         raise BmrlError(
             f"{path} was made with another seed: {noted} -> {seed}; put the seed back into config.json, or begin "
             "another run"

@@ -65,7 +65,7 @@ def commit_directory(path: Path, write: Callable[[Path], None], manifest: dict[s
     manifest = json.loads(encode_json(manifest, path / MANIFEST))
     temporary = _temporary(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_directory(path.parent)
         clean_leftovers(path.parent, path.name)
         temporary.mkdir()
         write(temporary)
@@ -221,7 +221,7 @@ def move_directory(path: Path, target: Path) -> None:
     Raises ``BmrlError`` where the file system refuses.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_directory(target.parent)
         os.rename(path, target)
         for parent in (target.parent, path.parent):
             _sync_directory(parent)
@@ -264,7 +264,7 @@ def write_file(path: Path, content: bytes) -> None:
     path = _absolute(path)
     temporary = _temporary(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_directory(path.parent)
         clean_leftovers(path.parent, path.name)
         _write_synced(temporary, content)
         os.replace(temporary, path)
@@ -422,6 +422,14 @@ def _write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _make_directory(path: Path) -> None:
+    """Make a directory, and those above it, if need be; the names of the new ones are then on the disk, too."""
+    new = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in new:
+        _sync_directory(each.parent)
 
 
 def _sync_directory(path: Path) -> None:
