@@ -220,15 +220,16 @@ def train_contextual_sac(
     metrics.truncate(stage, step)
     draw, program = _programs(config)
 
-    drawn = ReadAhead(lambda step: read_minibatch(jax.tree.map(np.asarray, draw(train_key, replay.size, step)), replay))
+    drawn = ReadAhead(lambda step: read_minibatch(parallel.on_host(draw(train_key, replay.size, step)), replay))
 
     def advance(state: ContextualState, step: int, steps: int) -> tuple[ContextualState, dict[str, np.ndarray]]:
         state, losses = program(state, drawn.at(step), reward_model, train_key, step, steps)
         drawn.prepare(step + steps)
-        return state, {name: np.asarray(x) for name, x in losses.items()}
+        return state, parallel.on_host(losses)
 
     def snapshot(state: ContextualState) -> ContextualState:
-        return jax.tree.map(np.asarray, state)
+        state = parallel.on_host(state)
+        return state
 
     return train(stage, config.updates, state, step, advance, snapshot, checkpoints, metrics, checkpoint_seconds)
 

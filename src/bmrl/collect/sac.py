@@ -88,7 +88,7 @@ def collect(
             steps = min(config.steps_per_train, config.transitions - step)
             for t in range(step, step + steps):
                 actions = explore(states, parallel.shard(now), keys, t)
-                now = record(log, t, now, np.asarray(actions)[:learners], simulator)
+                now = record(log, t, now, parallel.unshard(actions, learners), simulator)
             new = parallel.shard(Transition(*(log[f][:, step : step + steps] for f in Transition._fields)))
             train_steps = steps if step + steps > config.warmup else 0
             states, replay, losses = train(states, replay, new, keys, step, train_steps)

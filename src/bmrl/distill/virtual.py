@@ -78,7 +78,7 @@ def _log(replay: Replay, model: RewardModel, one: int, other: int, share: float)
     paid = eqx.filter_jit(RewardModel.relabel)(
         model, transitions, jnp.asarray(source), jnp.full(len(source), len(train))
     )
-    return log._replace(rewards=np.asarray(paid.rewards))
+    return log._replace(rewards=parallel.on_host(paid.rewards))
 
 
 def _evenly(episodes: int, share: float) -> np.ndarray:
