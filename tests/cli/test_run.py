@@ -287,13 +287,10 @@ def test_stages_alone_make_the_same_run(run: Path, tmp_path: Path) -> None:
     assert manifests(directory) == manifests(run)
 
 
-@pytest.mark.parametrize("experiment", ["halfcheetah-velocity", "hopper-velocity"])
-def test_the_robots_run_too(experiment: str, tmp_path: Path) -> None:
-    bmrl("run", experiment, "--scale", "smoke", "--out", tmp_path / "run")
+def test_a_robot_runs_too(tmp_path: Path) -> None:
+    bmrl("run", "hopper-velocity", "--scale", "smoke", "--out", tmp_path / "run")
     rows = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert {row["mdp"]["target_velocity"] for row in rows} == (
-        {0.475, 1.075, 1.475} if experiment == "halfcheetah-velocity" else {0.2, 1.1, 2.0}
-    )
+    assert {row["mdp"]["target_velocity"] for row in rows} == {0.2, 1.1, 2.0}
     assert {"velocities-test.png", "policy-test.gif"} <= {p.name for p in (tmp_path / "run" / "figures").iterdir()}
 
 
@@ -589,17 +586,22 @@ def test_a_stage_is_not_resumed_with_other_batches(run: Path, tmp_path: Path) ->
         with pytest.raises(BmrlError, match=message), pipeline.working_stage(here, "teach", True, made_from, longer):
             pass
         note = checkpoints / pipeline.SOURCES
-        note.write_text(json.dumps(made_from))  # as an earlier version left it
-        with pipeline.working_stage(here, "teach", True, made_from, config):
-            save_checkpoint(checkpoints, 7, np.zeros(1))
-            note.unlink()
-            message = r"checkpoints/teach/sources\.json cannot be opened \(No such file or directory\); restore it"
+        for odd in (made_from, {"seed": 3, "sources": made_from}):
+            note.write_text(json.dumps(odd))
+            message = r"checkpoints/teach/sources\.json does not say what the checkpoints were made from: restore it"
             with (
                 pytest.raises(BmrlError, match=message),
                 pipeline.working_stage(here, "teach", True, made_from, config),
             ):
                 pass
-            assert not note.exists()
+        note.unlink()
+        message = r"checkpoints/teach/sources\.json cannot be opened \(No such file or directory\); restore it"
+        with (
+            pytest.raises(BmrlError, match=message),
+            pipeline.working_stage(here, "teach", True, made_from, config),
+        ):
+            pass
+        assert not note.exists()
 
 
 def test_a_seed_that_was_edited_between_two_stages_is_refused(run: Path, tmp_path: Path) -> None:
