@@ -24,9 +24,9 @@ test: lint
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 	$(BIN)/python tools/check_wheel.py
 
-# Needs strace, and 10 GB of disk. On two idle cores, estimated from trials: files 60 minutes, kills-point-goal 50,
-# kills-random and terminations 30 each, memory 15, the others some minutes. The first four go on from
-# where they were stopped; remove runs/torture to begin anew.
+# Needs strace, and 20 GB of disk. On two cores: files 110 minutes, kills-point-goal 75, kills-random and terminations
+# 30 each, memory 12, the others some minutes. The first four go on from where they were stopped; remove runs/torture to
+# begin anew.
 torture: setup
 	$(BIN)/python -m torture
 
