@@ -87,7 +87,7 @@ class Smoke:
 
 
 def contents(directory: Path) -> dict[str, str]:
-    """The SHA-256 of every file of a run, by its path. The rows of metrics.csv may have another order.
+    """The SHA-256 of every file of a run, by its path; nothing for a directory. Rows of metrics.csv may be reordered.
 
     (Phase 2 fits its reward model anew when it is resumed: its row then stands behind those of earlier steps.)
     """
@@ -96,12 +96,15 @@ def contents(directory: Path) -> dict[str, str]:
         data = path.read_bytes()
         return b"\n".join(sorted(data.splitlines())) if path.name == "metrics.csv" else data
 
-    files = sorted(path for path in directory.rglob("*") if path.is_file() and path.name not in _NOT_COMPARED)
-    return {str(path.relative_to(directory)): hashlib.sha256(content(path)).hexdigest() for path in files}
+    paths = sorted(path for path in directory.rglob("*") if path.name not in _NOT_COMPARED)
+    return {
+        str(path.relative_to(directory)): "" if path.is_dir() else hashlib.sha256(content(path)).hexdigest()
+        for path in paths
+    }
 
 
 def differences(directory: Path, twin: Path) -> str | None:
-    """Which files differ from those of the twin; None where all are equal, byte for byte."""
+    """Which files and directories differ from those of the twin; None where all are equal, byte for byte."""
     here, there = contents(directory), contents(twin)
     names = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
     return f"not as undisturbed: {', '.join(names)}" if names else None
