@@ -163,9 +163,11 @@ def interrupted_runs(smoke: Smoke, seed: int, number: signal.Signals, seconds: f
             delay = rng.uniform(0, seconds) if len(struck) < SIGNALS else None
             attempt = run_and_signal(smoke.command(smoke.whole, directory, True), smoke.environment, number, delay)
             log, ended = log_of(directory)[said:], attempt.code == 0
-            again = lost(before, log)
+            again, now = lost(before, log), reached(directory)
+            if attempt.signalled and before and now and now[0] == before[0] and now[1] >= before[1]:
+                again = 0  # it was stopped before it went on; what it would go on from is on the disk
             failure = _too_much(before, again) or _ended_badly(attempt, number, begun=bool(log))
-            before, most, slowest = reached(directory), max(most, again), max(slowest, attempt.seconds)
+            before, most, slowest = now, max(most, again), max(slowest, attempt.seconds)
             if attempt.signalled:
                 struck.append(before[0] if before else "none" if not log else "between stages or evaluate")
         failure = failure or differences(directory, smoke.after(smoke.last_stage))

@@ -287,6 +287,7 @@ def make_notes(root: Path) -> None:
         assert (checkpoints / SOURCES).exists()
         make_checkpoint(checkpoints)
         raise Killed
+    (run.directory / "parts/teach-default-000").mkdir(parents=True)
     write_json(run.directory / "parts/config.json", {"group": 2})
     hold_judgement(root)
 
