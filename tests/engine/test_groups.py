@@ -162,11 +162,10 @@ def test_engines_that_a_run_refuses(grouped, engine, says):
     assert parts.check_engine(grouped.directory, Engine()) == 1  # as begun
 
 
-@pytest.mark.parametrize("note", ['{"group": 0}', '{"group": -5}', "{}", None])
+@pytest.mark.parametrize("note", ['{"group": 0}', '{"group": -5}', "{}"])
 def test_groups_that_none_are_refused(tmp_path, note):
-    (tmp_path / "parts" / "collect-000").mkdir(parents=True)
-    if note is not None:
-        (tmp_path / "parts" / "config.json").write_text(note)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "config.json").write_text(note)
     with pytest.raises(CorruptError, match=r"parts/config.json says no number of MDPs"):
         parts.check_engine(tmp_path, Engine())
 

@@ -34,7 +34,6 @@ from bmrl.runs.storage import (
     committed_names,
     has_result,
     is_committed,
-    leftover_of,
     move_directory,
     read_json,
     remove_directory,
@@ -182,8 +181,7 @@ def check_engine(directory: Path, engine: Engine) -> int:
         raise BmrlError("--engine ray needs Ray: pip install 'bmrl[ray]'")
     noted = directory / PARTS / "config.json"
     begun = from_json(read_json(noted), dict[str, int], str(noted)).get("group", 0) if noted.exists() else 0
-    parts = noted.parent.is_dir() and any(leftover_of(entry.name) is None for entry in noted.parent.iterdir())
-    if parts and begun < 1:
+    if noted.exists() and begun < 1:
         raise CorruptError(f"{noted} says no number of MDPs: restore it from a copy, or remove {noted.parent}")
     if engine.group and begun and engine.group != begun:
         raise BmrlError(f"{noted.parent} has parts of {begun} MDPs: go on with --group {begun}")
