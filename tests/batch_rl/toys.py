@@ -28,6 +28,7 @@ ALGORITHMS = {
         learning_rate=1e-2,
         actor_rate=1e-2,
         model_updates=300,
+        policy_updates=300,
         discount=0.5,
         target_rate=0.1,
     ),

@@ -27,9 +27,9 @@ EVIDENCE = np.array([[40, 0, 0], [-40, 0.3, 0], [1, 1, 1], [0, 0, 0]], np.float3
 SIZES = np.array([5, 3, 1, 0], np.float32)
 
 
-def student_of(posterior, latent_dim):
+def student_of(posterior, latent_dim, **changes):
     statistics = Statistics(*(Normaliser.identity(n) for n in (2, 6, 1, 1)))
-    config = dataclasses.replace(CONFIG, posterior=posterior)
+    config = dataclasses.replace(CONFIG, posterior=posterior, **changes)
 
     def make():
         key, sizes = jax.random.PRNGKey(0), {"mdps": MDPS, "latent_dim": latent_dim}
@@ -82,6 +82,19 @@ def test_a_deterministic_learner_s_actions_are_the_candidates():
     s = reference.normalise(student.statistics.observations, OBSERVATIONS[0])
     expected = np.tanh(reference.conditioned_mlp(student.candidate, s, np.asarray(student.encoder.embeddings)[0]))
     np.testing.assert_allclose(select_action(student, sure, OBSERVATIONS[:1], KEY)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_student_that_averages_acts_by_what_is_proposed_at_the_mean_identity():
+    student = student_of(True, latent_dim=2, mean_action=True)
+    evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
+    found = select_action(student, evidence, OBSERVATIONS, KEY)
+    for i in range(4):
+        s = reference.normalise(student.statistics.observations, OBSERVATIONS[i])
+        m = np.array(reference.softmax(list(EVIDENCE[i]))) @ np.asarray(student.encoder.embeddings, np.float64)
+        m = m if SIZES[i] else np.zeros(3)
+        action = np.tanh(reference.conditioned_mlp(student.candidate, [*s, 0, 0], m))
+        action += MAX_CORRECTION * np.tanh(reference.conditioned_mlp(student.correction, [*s, *action], m))
+        np.testing.assert_allclose(found[i], np.clip(action, -1, 1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("select", "latent_dim"), [(select_action, None), (random_shooting, 2)])

@@ -22,8 +22,6 @@ from bmrl.batch_rl.base import Critics, Metrics, Targets, critics_loss_fn, gradi
 from bmrl.networks import MLP, Normaliser
 from bmrl.types import Spec, Transition
 
-MODEL_ROWS = 8  # transitions of a window that the model learns from: neighbours say the same
-CRITICS_FIRST = 150  # updates of the critics before the actor follows them
 SATURATED = 1.5  # of an action before tanh: beyond it a penalty keeps the gradient alive
 MAX_NORM = 1.0  # of the actor's gradient: a rollout may be steep
 
@@ -85,7 +83,6 @@ class SVGState(NamedTuple):
     model: Model
     seen: Seen
     actor: MLP  # s -> action before tanh
-    target_actor: MLP  # its running mean, which acts: the actor itself swings about what is best
     critics: Critics
     target_critics: Critics
     model_optimiser: optax.OptState
@@ -113,13 +110,14 @@ class SVG:
 
     hidden: tuple[int, ...] = (128, 128)  # actor and critics
     model_hidden: tuple[int, ...] = (128, 128)
-    batch_size: int = 32
+    batch_size: int = 16
     window: int = 96
-    learning_rate: float = 1e-3
-    actor_rate: float = 3e-4
-    model_updates: int = 3000  # the first updates fit the model, those after them the actor and the critics
+    learning_rate: float = 1e-3  # the critics'; the model's falls from twice as much to zero along a cosine
+    actor_rate: float = 5e-4  # the actor's, which falls to zero along a cosine
+    model_updates: int = 3000  # the first updates fit the model
+    policy_updates: int = 700  # those after them improve the actor and the critics
     discount: float = 0.995
-    target_rate: float = 0.01  # Polyak step of the target critics and of the actor's mean
+    target_rate: float = 0.01  # Polyak step of the target critics
     noise: float = 0.3  # standard deviation of the noise on actions in rollouts
     moved: tuple[int, ...] = ()
 
@@ -129,7 +127,8 @@ class SVG:
 
     @property
     def _clipped(self) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.adam(self.actor_rate))
+        rate = optax.cosine_decay_schedule(self.actor_rate, self.policy_updates)
+        return optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.adam(rate))
 
     @property
     def _model_adam(self) -> optax.GradientTransformation:
@@ -149,7 +148,6 @@ class SVG:
             model,
             Seen(jnp.zeros(spec.observation_dim + 1), nothing, nothing),
             actor,
-            actor,
             critics,
             critics,
             self._model_adam.init(model),
@@ -165,38 +163,28 @@ class SVG:
         return state._replace(updates=state.updates + 1), metrics
 
     def act(self, state: SVGState, observations: Array, key: Array) -> Array:
-        """The action of the actor's running mean."""
+        """The actor's action."""
         del key
-        return jnp.tanh(state.target_actor(state.normaliser(observations)))
+        return jnp.tanh(state.actor(state.normaliser(observations)))
 
     def targets(self, state: SVGState, observations: Array, actions: Array, key: Array) -> Targets:
-        """Value of the logged action by the first critic; the one candidate is the mean actor's action, no latents."""
+        """Value of the logged action by the first critic; the one candidate is the actor's action, no latents."""
         del key
         s = state.normaliser(observations)
         latents = jnp.zeros((*actions.shape[:-1], 0))
-        return Targets(state.critics.first(s, actions), latents, jnp.tanh(state.target_actor(s)))
+        return Targets(state.critics.first(s, actions), latents, jnp.tanh(state.actor(s)))
 
     # ------------------------------------------------------------------ the two kinds of update
 
     def _fit(self, state: SVGState, batch: Transition, key: Array) -> tuple[SVGState, Metrics]:
-        """One step on the model, on some transitions of each window."""
-        rows = jax.random.randint(key, (self.batch_size, MODEL_ROWS), 0, self.window)
-        picked = jax.tree.map(lambda x: x[jnp.arange(self.batch_size)[:, None], rows], batch)
-        picked = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), picked)
-        s, s_next = state.normaliser(picked.observations), state.normaliser(picked.next_observations)
-        seen = state.seen.with_rows(s, picked, s_next - s, state.updates)
-        loss, grad = jax.value_and_grad(model_loss_fn)(state.model, s, picked, s_next, seen.scale, self.moved)
+        """One step on the model, on all transitions of the windows."""
+        del key
+        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+        s, s_next = state.normaliser(rows.observations), state.normaliser(rows.next_observations)
+        seen = state.seen.with_rows(s, rows, s_next - s, state.updates)
+        loss, grad = jax.value_and_grad(model_loss_fn)(state.model, s, rows, s_next, seen.scale, self.moved)
         model, optimiser = gradient_step(self._model_adam, grad, state.model_optimiser, state.model)
-        grad = jax.grad(cloning_loss_fn)(state.actor, s, picked.actions)
-        actor, actor_optimiser = gradient_step(self._clipped, grad, state.actor_optimiser, state.actor)
-        state = state._replace(
-            model=model,
-            seen=seen,
-            actor=actor,
-            target_actor=actor,
-            model_optimiser=optimiser,
-            actor_optimiser=actor_optimiser,
-        )
+        state = state._replace(model=model, seen=seen, model_optimiser=optimiser)
         return state, {"model_loss": loss, "critics_loss": jnp.zeros(()), "q_mean": jnp.zeros(())}
 
     def _improve(self, state: SVGState, batch: Transition, key: Array) -> tuple[SVGState, Metrics]:
@@ -212,11 +200,7 @@ class SVG:
             return -y[0].mean() / state.seen.scale[-1] + saturation.mean(), (path, y)
 
         grad, (path, y) = jax.grad(loss, has_aux=True)(state.actor)
-        stepped = gradient_step(self._clipped, grad, state.actor_optimiser, state.actor)
-        waits = state.updates < self.model_updates + CRITICS_FIRST
-        actor, actor_optimiser = jax.tree.map(
-            lambda new, old: jnp.where(waits, old, new), stepped, (state.actor, state.actor_optimiser)
-        )
+        actor, actor_optimiser = gradient_step(self._clipped, grad, state.actor_optimiser, state.actor)
         path, y = jax.lax.stop_gradient((path, y))
         (critics_loss, q), grad = jax.value_and_grad(critics_loss_fn, has_aux=True)(
             state.critics, path.observations, path.actions, y
@@ -224,7 +208,6 @@ class SVG:
         critics, critics_optimiser = gradient_step(self._adam, grad, state.critics_optimiser, state.critics)
         state = state._replace(
             actor=actor,
-            target_actor=polyak(state.target_actor, actor, self.target_rate),
             critics=critics,
             target_critics=polyak(state.target_critics, critics, self.target_rate),
             actor_optimiser=actor_optimiser,
@@ -305,8 +288,3 @@ def model_loss_fn(
     changes = (model.change(s, rows.actions) - (s_next - s) / scale[:-1]) ** 2
     rewards = (model.reward(s, rows.actions, s_next) - rows.rewards / scale[-1]) ** 2
     return changes.mean(0).mean(where=columns(moved, s.shape[-1])) + rewards.mean()
-
-
-def cloning_loss_fn(actor: MLP, s: Array, actions: Array) -> Array:
-    """Mean squared error of the actor's actions to the logged ones."""
-    return ((jnp.tanh(actor(s)) - actions) ** 2).mean()

@@ -45,19 +45,22 @@ def select_action(student: Student, evidence: Evidence, observations: Array, key
     """BCQ's procedure with the super networks (section 4.1), or random shooting if there is only a value (5.1).
 
     Each candidate is proposed for a train MDP drawn from the posterior: at the mean of two MDPs' embeddings G_S would
-    propose the mean of two gaits, which is none. Q_S, under the mean identity, chooses; or, where the student says so,
-    the mean of the candidates is taken: of plants whose good actions differ by degrees it is a good action, and Q_S
-    need not tell apart what differs little in value. Before any evidence all have the zero identity.
+    propose the mean of two gaits, which is none. Q_S, under the mean identity, chooses. Before any evidence all have
+    the zero identity. A student with `mean_action` does propose at the mean identity, once (see `StudentConfig`).
     """
     if student.candidate is None:
         return random_shooting(student, evidence, observations, key)
+    if student.mean_action:
+        m = student.encoder.identity(evidence)
+        actions = student.candidates(observations, jnp.zeros((*observations.shape[:-1], student.latent_dim)), m)
+        return jnp.clip(actions + student.corrections(observations, actions, m), -1.0, 1.0)
     s = jnp.broadcast_to(observations, (CANDIDATES, *observations.shape))
     mdp_key, latent_key = jax.random.split(key)
     proposers = student.encoder.sample(mdp_key, evidence, CANDIDATES)
     z = clipped_latents(latent_key, (*s.shape[:-1], student.latent_dim))
     actions = student.candidates(s, z, proposers)
     actions = jnp.clip(actions + student.corrections(s, actions, proposers), -1.0, 1.0)
-    return actions.mean(0) if student.mean_action else _best(student, evidence, s, actions)
+    return _best(student, evidence, s, actions)
 
 
 def random_shooting(student: Student, evidence: Evidence, observations: Array, key: Array) -> Float[Array, "n action"]:
@@ -93,6 +96,8 @@ class FixedDraws:
         if student.candidate is None:
             shape = RANDOM_SHOOTING, 1, student.action_dim
             return {"actions": jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)[:, 0]}
+        if student.mean_action:
+            return {}
         mdp_key, latent_key = jax.random.split(key)
         found = {}
         if student.encoder.labels:

@@ -19,7 +19,6 @@ from bmrl.errors import BmrlError
 from bmrl.evaluate.agents import Agent, StudentAgent, TeacherAgent
 from bmrl.evaluate.rollout import Episodes, run_episodes
 from bmrl.families.base import Family, Parameters
-from bmrl.families.thermostat import ThermostatFamily, figures
 from bmrl.networks.set_encoder import Evidence
 from bmrl.runs.storage import MANIFEST
 
@@ -150,12 +149,9 @@ def rows_of(
             "return_std": float(returns.std()) if len(kept) else None,
             "length_mean": float(results.lengths[kept].mean()) if len(kept) else None,
         }
-        if family.name == "point-goal":
-            row["final_distance"] = (-results.rewards[kept, -1]).astype(float).tolist()
-        if isinstance(family, ThermostatFamily):
-            infos = {name: x[kept] for name, x in results.infos.items()}
-            row |= {name: x.tolist() for name, x in figures(results.observations[kept], infos).items()}
-        rows.append(row)
+        infos = {name: x[kept] for name, x in results.infos.items()}
+        further = family.figures(results.observations[kept], results.rewards[kept], infos)
+        rows.append(row | {name: x.tolist() for name, x in further.items()})
     return rows
 
 

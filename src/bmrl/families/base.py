@@ -332,6 +332,16 @@ class Family(ABC):
             BmrlError: no MDP, a negative seed, or see `validate`.
         """
 
+    def figures(self, observations: Array, rewards: Array, infos: Mapping[str, Array]) -> dict[str, Array]:
+        """What else is told of n episodes that ended at the horizon, in numbers, [n] each; by default nothing.
+
+        Args:
+            observations: [n, T + 1, d_s].
+            rewards: [n, T].
+            infos: of the steps, [n, T] each.
+        """
+        return {}
+
     @abstractmethod
     def reference_returns(self, parameters: Mapping[str, float]) -> dict[str, float]:
         """Undiscounted returns of one episode that are known by formula, without running anything."""

@@ -41,6 +41,10 @@ class PointGoalFamily(Family):
         """See `Family.simulator`; the dynamics are one addition, so `threads` is not used."""
         return PointGoalSimulator(self, mdps, seed)
 
+    def figures(self, observations: Array, rewards: Array, infos: Mapping[str, Array]) -> dict[str, Array]:
+        """How far from the goal each episode ended."""
+        return {"final_distance": -rewards[:, -1].astype(np.float64)}
+
     def reference_returns(self, parameters: Mapping[str, float]) -> dict[str, float]:
         """Of the "optimal" controller (-45 on an axis) and of "standing" still.
 

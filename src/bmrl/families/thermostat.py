@@ -15,7 +15,7 @@ from measurements ("TiTe", here with a path for exchanged air), heated by an air
 The envelope's temperature T_e is not observed. Units: °C, kW, kWh, h, EUR.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import final
 
 import numpy as np
@@ -113,21 +113,19 @@ class ThermostatFamily(Family):
         """See `Family.simulator`; a step is a few additions, so `threads` is not used."""
         return ThermostatSimulator(self, mdps, seed)
 
+    def figures(self, observations: Array, rewards: Array, infos: Mapping[str, Array]) -> dict[str, Array]:
+        """What the episodes used, cost and failed to keep: kWh, EUR and K h."""
+        cost = observations[:, :-1, PRICE] * infos["electricity"]
+        return {
+            "electricity": infos["electricity"].sum(1),
+            "cost": cost.sum(1),
+            "discomfort": infos["discomfort"].sum(1),
+        }
+
     def reference_returns(self, parameters: Mapping[str, float]) -> dict[str, float]:
         """None: what a week costs depends on its weather."""
         self.validate(parameters)
         return {}
-
-
-def figures(observations: Array, infos: Mapping[str, Array]) -> dict[str, Array]:
-    """What episodes used, cost and failed to keep: kWh, EUR and K h, each [n].
-
-    Args:
-        observations: [n, T + 1, d_s].
-        infos: of the steps, [n, T] each.
-    """
-    cost = observations[:, :-1, PRICE] * infos["electricity"]
-    return {"electricity": infos["electricity"].sum(1), "cost": cost.sum(1), "discomfort": infos["discomfort"].sum(1)}
 
 
 def heat_loss(parameters: Mapping[str, float | Array]) -> Array:
@@ -348,10 +346,11 @@ BOUNDS = {
     "comfort_temperature": (20.0, 23.0),
 }
 RATIOS = ("transmission", "thermal_mass")
-TRAIN, VALIDATION, TEST = range(1, 25), range(25, 31), range(31, 41)  # places in the sequence of houses
+# Places in the sequence of houses.
+TRAIN, VALIDATION, TEST = (*range(1, 25), *range(41, 65)), range(25, 31), range(31, 41)
 
 
-def _houses(indices: range) -> tuple[Parameters, ...]:
+def _houses(indices: Iterable[int]) -> tuple[Parameters, ...]:
     """Points of the additive recurrence of the generalised golden ratio, which fills a box of six sides evenly.
 
     Roberts (2018), "The unreasonable effectiveness of quasirandom sequences": x_i = frac(1/2 + i g^-k), g^7 = g + 1.

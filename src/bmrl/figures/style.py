@@ -155,8 +155,8 @@ def quantity(parameter: str) -> Quantity:
 
 
 def mdp_name(mdp: Parameters) -> str:
-    """An MDP for a reader, e.g. "target velocity 0.475 m/s"."""
-    shown = [(quantity(name), value) for name, value in mdp.items()]
+    """An MDP for a reader, e.g. "target velocity 0.475 m/s": the same in whatever order its parameters come."""
+    shown = [(quantity(name), value) for name, value in sorted(mdp.items())]
     return ", ".join(f"{q.name} {number(q.factor * value, 6)}{q.unit}" for q, value in shown) or "MDP"
 
 

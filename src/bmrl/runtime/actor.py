@@ -33,16 +33,16 @@ class Actor:
                 self._of_correction = student.correction_modulation(whom)
 
     def act(self, s: Array, total: Array, size: Array, deterministic: bool) -> Array:
-        """The actions [n, d_a] in [-1, 1]: with the highest Q_S, or the mean; NaN where none is finite."""
-        draws = self._stored if deterministic else self._fresh_draws(len(s))
+        """The actions [n, d_a] in [-1, 1]: with the highest Q_S, or the mean identity's; NaN where none is finite."""
+        draws = self._stored if deterministic or self._student.mean_action else self._fresh_draws(len(s))
         m = self._student.identity(total, size)
         if draws.actions is not None:
             actions = np.broadcast_to(draws.actions, (len(draws.actions), len(s), draws.actions.shape[-1]))
         else:
             actions = self._proposals(s, total, size, m, draws)
             if self._student.mean_action:
-                mean: Array = actions.mean(axis=0)
-                return mean
+                only: Array = actions[0]
+                return only
         values = self._student.values(s, actions, self._student.value.modulation(m))
         best = values.argmax(axis=0)[None]
         chosen: Array = np.take_along_axis(actions, best[..., None], axis=0)[0]
@@ -84,6 +84,8 @@ class Actor:
 def _stored_draws(student: Student, arrays: Arrays) -> Draws:
     if student.candidate is None:
         return Draws(None, None, take(arrays, "draws.actions", None, student.action_dim)[:, None])
+    if student.mean_action:
+        return Draws(None, np.zeros((1, 1, student.latent_dim), np.float32), None)
     gumbels = take(arrays, "draws.gumbels", None, student.encoder.outputs)[:, None] if student.labels else None
     if student.latent_dim:
         latents = take(arrays, "draws.latents", None, student.latent_dim)[:, None]

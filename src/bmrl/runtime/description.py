@@ -26,7 +26,7 @@ class Description(NamedTuple):
         labels: whether candidates are proposed for train MDPs drawn from the posterior.
         max_correction: bound on xi_S.
         correction_identity: whether xi_S sees the identity.
-        mean_action: whether the mean of the candidates is taken; else Q_S chooses.
+        mean_action: whether the one action proposed at the mean identity is taken; else Q_S chooses.
         latent_clip: latents of G_S are standard normal, clipped to plus or minus this.
         residuals: for each output of P the root mean square of its error on logs of the train MDPs.
         misfit_limits: [sizes], for contexts of 1, 2, ... transitions the misfit that one in 1000 on these logs exceeds.

@@ -19,8 +19,8 @@ ONLINE = "SAC from scratch"
 METHODS = (  # in the order of the tables
     *(("logged", kind) for kind in KINDS),
     ("tuned PI", ""),
-    ("nearest teacher", "TD3BC"),
-    ("pooled", "TD3BC"),
+    ("nearest teacher", "SVG"),
+    ("pooled", "SVG"),
     ("tiMe", "default"),
     (ONLINE, ""),
     ("MPC", "no forecast"),

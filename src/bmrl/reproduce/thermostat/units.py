@@ -37,10 +37,11 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
     for seed in seeds:
         experiment = get_experiment(NAME, scale, seed)
         scratch = online(experiment, runs)
-        directory, config = run_directory(NAME, seed, runs), to_json(experiment)
+        directory = run_directory(NAME, seed, runs)
+        weeks = {"mdps": list(houses().test_mdps()), "episodes": experiment.episodes, "seed": seed}
         found += [
-            Unit(f"seed-{seed}/controllers", config, functools.partial(controllers, experiment)),
-            Unit(f"seed-{seed}/tiMe", config, functools.partial(learned, experiment, directory)),
+            Unit(f"seed-{seed}/controllers", weeks, functools.partial(controllers, experiment)),
+            Unit(f"seed-{seed}/tiMe", to_json(experiment), functools.partial(learned, experiment, directory)),
             Unit(f"seed-{seed}/SAC", scratch.config, functools.partial(from_scratch, scratch)),
         ]
     return found
