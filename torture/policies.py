@@ -11,15 +11,15 @@ from bmrl.runtime.description import FORMAT, VERSION, Description
 from bmrl.runtime.networks import Array
 
 OBSERVATIONS, ACTIONS, MDPS, IDENTITY, LATENTS = 3, 2, 4, 5, 2
-KINDS = ("value", "candidates", "latents", "window")
+KINDS = ("value", "candidates", "mean", "latents", "window")
 
 
 def random_policy(kind: str, seed: int = 0) -> tuple[Description, dict[str, Array]]:
     """A small policy, whose actions lie in [0, 40] and [-2, 3].
 
-    ``value``: random shooting; ``candidates``: a deterministic learner's, proposed for drawn train MDPs; ``latents``:
-    with latents and corrections, and P foretells the next observation; ``window``: the latest two transitions count,
-    and there is no posterior.
+    ``value``: random shooting; ``candidates``: a deterministic learner's, proposed for drawn train MDPs; ``mean``: the
+    same, proposed at the mean identity; ``latents``: with latents and corrections, and P foretells the next
+    observation; ``window``: the latest two transitions count, and there is no posterior.
     """
     rng = np.random.default_rng(seed)
     s, a, m = OBSERVATIONS, ACTIONS, IDENTITY if kind != "window" else MDPS
@@ -43,6 +43,8 @@ def random_policy(kind: str, seed: int = 0) -> tuple[Description, dict[str, Arra
     if kind in ("candidates", "latents"):
         inputs["candidate"] = s + (LATENTS if kind == "latents" else 0)
         arrays["draws.gumbels"] = rng.gumbel(size=(10, MDPS))
+    elif kind == "mean":
+        inputs["candidate"] = s
     else:
         arrays["draws.actions"] = rng.uniform(-1, 1, (100, a))
     if kind == "latents":
@@ -66,7 +68,7 @@ def random_policy(kind: str, seed: int = 0) -> tuple[Description, dict[str, Arra
         labels=kind != "window",
         max_correction=0.1 if kind == "latents" else 0.0,
         correction_identity=True,
-        mean_action=False,
+        mean_action=kind == "mean",
         latent_clip=0.5,
         residuals=[1.0] * outputs,
         misfit_limits=[9.0, 5.0, 4.0],

@@ -84,7 +84,7 @@ def test_a_deterministic_learner_s_actions_are_the_candidates():
     np.testing.assert_allclose(select_action(student, sure, OBSERVATIONS[:1], KEY)[0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_student_that_averages_acts_by_what_is_proposed_at_the_mean_identity():
+def test_a_student_with_mean_action_acts_by_the_proposal_at_the_mean_identity():
     student = student_of(True, latent_dim=2, mean_action=True)
     evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
     found = select_action(student, evidence, OBSERVATIONS, KEY)

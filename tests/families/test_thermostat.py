@@ -56,6 +56,18 @@ HOUSE = {
 }
 
 
+def test_figures_of_two_weeks_of_two_steps():
+    observations = np.zeros((2, 3, 14))
+    observations[:, :, PRICE] = [[0.2, 0.4, 9.0], [0.3, 0.3, 9.0]]
+    infos = {"electricity": np.array([[1.0, 2.0], [3.0, 0.0]]), "discomfort": np.array([[0.5, 0.25], [0.0, 0.0]])}
+    found = THERMOSTAT.figures(observations, np.zeros((2, 2)), infos)
+    assert {name: x.tolist() for name, x in found.items()} == {
+        "electricity": [3.0, 3.0],
+        "cost": [pytest.approx(1.0), pytest.approx(0.9)],
+        "discomfort": [0.75, 0.0],
+    }
+
+
 def network(mdp):
     """F and G of dT/dt = F T + G (outdoor, sun, heat), written down from the drawing of the network."""
     link = 1 / INDOOR_RESISTANCE

@@ -99,10 +99,11 @@ def dots(axes):
 def test_names():
     assert mdp_name({"target_velocity": 0.475}) == "target velocity 0.475 m/s"
     physics = {"target_velocity": 1.28, "mass": 0.88, "friction": 2.5, "damping": 1.42}
-    assert mdp_name(physics) == "damping 1.42×, friction 2.5×, mass 0.88×, target velocity 1.28 m/s"
-    assert mdp_title(physics) == "damping 1.42×, friction 2.5×,\nmass 0.88×,\ntarget velocity 1.28 m/s"
+    assert mdp_name(physics) == "target velocity 1.28 m/s, mass 0.88×, friction 2.5×, damping 1.42×"
+    assert mdp_title(physics) == "target velocity 1.28 m/s,\nmass 0.88×, friction 2.5×,\ndamping 1.42×"
     assert mdp_name({"goal_angle": math.pi / 2}) == "goal angle 90°"
-    assert mdp_name({"body_mass": 2.0, "goal_angle": 0.0}) == "body mass 2, goal angle 0°"
+    assert mdp_name({"body_mass": 2.0, "goal_angle": 0.0, "arm": 1.0}) == "goal angle 0°, arm 1, body mass 2"
+    assert mdp_name(dict(sorted(physics.items()))) == mdp_name(physics)
     assert [number(x) for x in (-51.96, 1234.5, 0.5, 0.0)] == ["−52", "1234", "0.5", "0"]
     assert number(-51.96, 2) == "−52"
 

@@ -81,7 +81,7 @@ def test_a_page_of_some_units(tmp_path):
     text = dynamics.page(made_up(0) + made_up(1, time=-60), tmp_path)
     assert "halfcheetah-dynamics" in text and "## halfcheetah-velocity-dynamics" not in text
     assert "| tiMe | −55 ± 5 | −54 ± 5 | −53 ± 5 | −52 ± 5 | −53.5 ± 5 |" in text
-    assert "| oracle (told) | −40 ± 0 |" in text and "A: damping 1.79×, friction 0.77×, mass 1.48×; B:" in text
+    assert "| oracle (told) | −40 ± 0 |" in text and "A: mass 1.48×, friction 0.77×, damping 1.79×; B:" in text
     for name in ("returns", "identity"):
         assert f"]({name}-halfcheetah-dynamics.png)" in text
         with Image.open(tmp_path / f"{name}-halfcheetah-dynamics.png") as image:

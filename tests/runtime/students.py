@@ -25,6 +25,7 @@ def kind(config=CONFIG, latent_dim=None, bound=0.0, predict_next=False, size=4, 
 
 
 MEAN = dataclasses.replace(CONFIG, posterior=False)
+AT_MEAN = dataclasses.replace(CONFIG, mean_action=True)
 KINDS = {
     "a value alone": kind(),
     "a value alone, of the latest": kind(MEAN, size=1, window=True),
@@ -32,7 +33,9 @@ KINDS = {
     "candidates and corrections": kind(latent_dim=2, bound=0.3, predict_next=True),
     "of the latest two": kind(MEAN, latent_dim=2, bound=0.3, size=2, window=True),
     "without labels": kind(dataclasses.replace(CONFIG, labels=False), latent_dim=2),
-    "by the mean": kind(dataclasses.replace(CONFIG, mean_action=True), latent_dim=2, bound=0.3),
+    "at the mean identity": kind(AT_MEAN, latent_dim=0),
+    "at the mean identity, corrected": kind(AT_MEAN, latent_dim=2, bound=0.3),
+    "a value alone, mean action": kind(AT_MEAN),
     "xi without identity": kind(dataclasses.replace(CONFIG, correction_identity=False), latent_dim=2, bound=0.3),
 }
 

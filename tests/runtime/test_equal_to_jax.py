@@ -111,8 +111,16 @@ def test_fixed_draws_are_those_of_the_usual_choice_for_one_episode(name):
     np.testing.assert_allclose(found, np.repeat(expected, 2, axis=0), atol=1e-6)
 
 
-def test_fresh_draws_differ_from_call_to_call_and_from_slot_to_slot():
-    _, policy = make(KINDS["candidates and corrections"])
+def test_at_the_mean_identity_nothing_is_drawn():
+    for name in ("at the mean identity", "at the mean identity, corrected"):
+        _, policy = make(KINDS[name])
+        s = transitions(np.random.default_rng(0), 5).observations
+        np.testing.assert_array_equal(policy.predict(s)[0], policy.predict(s, deterministic=False)[0])
+
+
+@pytest.mark.parametrize("name", ["candidates and corrections", "a value alone, mean action"])
+def test_fresh_draws_differ_from_call_to_call_and_from_slot_to_slot(name):
+    _, policy = make(KINDS[name])
     s = np.repeat(transitions(np.random.default_rng(0), 1).observations, 50, axis=0)
     stored, _ = policy.predict(s)
     assert (stored == stored[0]).all()

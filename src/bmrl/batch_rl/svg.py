@@ -106,6 +106,8 @@ class SVG:
 
     ``moved`` are the columns of an observation that actions can move; the others, such as weather, prices and the
     clock, come as they were logged. Empty: all may be moved.
+
+    Learners need `updates` of them: with fewer the actor's rate does not fall to zero, with more it stays there.
     """
 
     hidden: tuple[int, ...] = (128, 128)  # actor and critics
@@ -120,6 +122,11 @@ class SVG:
     target_rate: float = 0.01  # Polyak step of the target critics
     noise: float = 0.3  # standard deviation of the noise on actions in rollouts
     moved: tuple[int, ...] = ()
+
+    @property
+    def updates(self) -> int:
+        """All of them, as `TeachConfig` counts."""
+        return self.model_updates + self.policy_updates
 
     @property
     def _adam(self) -> optax.GradientTransformation:

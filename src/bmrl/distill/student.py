@@ -27,9 +27,9 @@ class StudentConfig:
     correction_hidden: tuple[int, ...] = ()  # xi_S, where they have corrections
     # False: f is not told which MDP a context is of, and G_S and xi_S get the identity that Q_S gets
     labels: bool = field(default=True, metadata=ABLATION)
-    # True: it acts by the one action proposed at the mean identity: where good actions differ by degrees from MDP to
-    # MDP, it is a good one between them, and Q_S need not tell apart what differs little in value. False: by the one
-    # that Q_S prefers of those proposed for MDPs drawn from the posterior
+    # True: it acts by the one action that G_S proposes at the mean identity. Where good actions differ in degree, not
+    # in kind, from MDP to MDP, this is a good one too, and Q_S need not rank actions whose values hardly differ.
+    # False: by the one that Q_S prefers of those proposed for MDPs drawn from the posterior
     mean_action: bool = field(default=False, metadata=ABLATION)
     # False: the identity is withheld from xi_S
     correction_identity: bool = field(default=True, metadata=ABLATION)

@@ -46,7 +46,8 @@ def select_action(student: Student, evidence: Evidence, observations: Array, key
 
     Each candidate is proposed for a train MDP drawn from the posterior: at the mean of two MDPs' embeddings G_S would
     propose the mean of two gaits, which is none. Q_S, under the mean identity, chooses. Before any evidence all have
-    the zero identity. A student with `mean_action` does propose at the mean identity, once (see `StudentConfig`).
+    the zero identity. A student with `mean_action` does propose at the mean identity (see `StudentConfig`), and with
+    the latents' mean, zero.
     """
     if student.candidate is None:
         return random_shooting(student, evidence, observations, key)

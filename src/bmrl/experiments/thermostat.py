@@ -55,7 +55,7 @@ def thermostat(scale: Scale, seed: int) -> Experiment:
             sac=SAC(hidden=(128, 128), batch_size=128, learning_rate=1e-3, discount=0.995),
         ),
         controllers=ControllerLogs(weeks=(3, 52, 52)[size]),
-        teach={"default": TeachConfig(learner, learner.model_updates + learner.policy_updates)},
+        teach={"default": TeachConfig(learner, learner.updates)},
         distill={"default": default},
         episodes=(1, 6, 10)[size],
         checkpoint_seconds=0.0 if scale == "smoke" else 60.0,

@@ -333,12 +333,12 @@ class Family(ABC):
         """
 
     def figures(self, observations: Array, rewards: Array, infos: Mapping[str, Array]) -> dict[str, Array]:
-        """What else is told of n episodes that ended at the horizon, in numbers, [n] each; by default nothing.
+        """Further numbers of n episodes for their rows of results, [n] each, under names of their own; by default none.
 
         Args:
             observations: [n, T + 1, d_s].
-            rewards: [n, T].
-            infos: of the steps, [n, T] each.
+            rewards: [n, T], zero after an episode's end.
+            infos: of the steps, [n, T] each, zero after an episode's end.
         """
         return {}
 

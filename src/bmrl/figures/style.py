@@ -155,8 +155,9 @@ def quantity(parameter: str) -> Quantity:
 
 
 def mdp_name(mdp: Parameters) -> str:
-    """An MDP for a reader, e.g. "target velocity 0.475 m/s": the same in whatever order its parameters come."""
-    shown = [(quantity(name), value) for name, value in sorted(mdp.items())]
+    """An MDP for a reader, e.g. "target velocity 0.475 m/s": the same in whatever order a file has its parameters."""
+    names = [*(name for name in QUANTITIES if name in mdp), *sorted(mdp.keys() - QUANTITIES.keys())]
+    shown = [(quantity(name), mdp[name]) for name in names]
     return ", ".join(f"{q.name} {number(q.factor * value, 6)}{q.unit}" for q, value in shown) or "MDP"
 
 

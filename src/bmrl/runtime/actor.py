@@ -17,11 +17,15 @@ class Draws(NamedTuple):
 
 
 class Actor:
-    """Chooses among candidates of G_S and xi_S or, where there is a value alone, among uniform actions."""
+    """Chooses among candidates of G_S and xi_S or, where there is a value alone, among uniform actions.
+
+    A student with `mean_action` and candidates has but one, proposed at the mean identity with latents of zero.
+    """
 
     def __init__(self, student: Student, arrays: Arrays, latent_clip: float, seed: int | None):
         """Take the stored random numbers out of ``arrays``; CorruptError where they do not fit the student."""
         self._student, self._latent_clip, self._random = student, latent_clip, np.random.default_rng(seed)
+        self._one = student.mean_action and student.candidate is not None
         self._stored = _stored_draws(student, arrays)
         # For whom G_S and xi_S can be told to act: each train MDP and, the last, none yet. Their part is computed once.
         self._of_candidate, self._of_correction = np.zeros((0, 0)), None
@@ -33,14 +37,14 @@ class Actor:
                 self._of_correction = student.correction_modulation(whom)
 
     def act(self, s: Array, total: Array, size: Array, deterministic: bool) -> Array:
-        """The actions [n, d_a] in [-1, 1]: with the highest Q_S, or the mean identity's; NaN where none is finite."""
-        draws = self._stored if deterministic or self._student.mean_action else self._fresh_draws(len(s))
+        """The actions [n, d_a] in [-1, 1]: with the highest Q_S, or the only one; NaN where none is finite."""
+        draws = self._stored if deterministic or self._one else self._fresh_draws(len(s))
         m = self._student.identity(total, size)
         if draws.actions is not None:
             actions = np.broadcast_to(draws.actions, (len(draws.actions), len(s), draws.actions.shape[-1]))
         else:
             actions = self._proposals(s, total, size, m, draws)
-            if self._student.mean_action:
+            if self._one:
                 only: Array = actions[0]
                 return only
         values = self._student.values(s, actions, self._student.value.modulation(m))
@@ -50,7 +54,7 @@ class Actor:
         return np.where(finite[:, None], chosen, np.float32(np.nan))
 
     def _proposals(self, s: Array, total: Array, size: Array, m: Array, draws: Draws) -> Array:
-        """Candidates [candidates, n, d_a], each of an MDP drawn from the posterior by the Gumbel-max trick."""
+        """Candidates [candidates, n, d_a], each of an MDP drawn from the posterior, or at the mean identity."""
         student = self._student
         assert student.candidate is not None and draws.latents is not None
         if draws.gumbels is None:

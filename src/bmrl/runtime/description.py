@@ -23,7 +23,7 @@ class Description(NamedTuple):
         fallback: [d_a], the action where an observation cannot be used, in the user's units.
         context_size: the largest context of training: more transitions count as no more than so many.
         window: whether only the latest ``context_size`` transitions count.
-        labels: whether candidates are proposed for train MDPs drawn from the posterior.
+        labels: whether candidates, where Q_S chooses, are proposed for train MDPs drawn from the posterior.
         max_correction: bound on xi_S.
         correction_identity: whether xi_S sees the identity.
         mean_action: whether the one action proposed at the mean identity is taken; else Q_S chooses.
