@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bmrl.data import Batch, checks, read_batch, read_batches, write_batch
+from bmrl.data.npy import SMALL
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.runs import storage
 
@@ -119,12 +121,27 @@ def test_rows_of_any_episodes(tmp_path_factory, episodes):
     assert (batch.episode_ends - batch.episode_starts).tolist() == [length for length, *_ in episodes]
 
 
-def test_arrays_are_mapped_and_read_only(path):
+@pytest.mark.parametrize(("small", "mapped"), [(0, True), (SMALL, False)])
+def test_arrays_are_read_only_and_large_ones_are_mapped(path, monkeypatch, small, mapped):
+    monkeypatch.setattr("bmrl.data.npy.SMALL", small)
     batch = read_batch(path)
     for array in (batch.observations, batch.actions, batch.infos["contact"]):
         assert not array.flags.writeable and not array.flags.owndata
+        assert isinstance(array.base, np.memmap) == mapped
     with pytest.raises(AttributeError):
         batch.size = 3
+
+
+def test_what_may_not_be_mapped_is_named(path, monkeypatch):
+    def full(*args, **rest):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("bmrl.data.npy.SMALL", 0)
+    monkeypatch.setattr(np, "memmap", full)
+    with pytest.raises(
+        BmrlError, match=r"mdp-000/\w+.npy cannot be mapped \(.*\): allow more open files \(ulimit -n\)"
+    ):
+        read_batch(path)
 
 
 def test_plain_numbers_of_any_kind_are_taken(tmp_path):

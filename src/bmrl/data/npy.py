@@ -10,6 +10,8 @@ from bmrl.data.checks import Array, blocks, dtype_of
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.runs.storage import open_regular
 
+SMALL = 16_384  # bytes: what is no larger is read, for a mapping holds a file open, and a process may hold few thousand
+
 
 def write_npy(file: BinaryIO, array: Array, dtype: np.dtype[Any]) -> None:
     """Writes an array as another dtype."""
@@ -20,7 +22,11 @@ def write_npy(file: BinaryIO, array: Array, dtype: np.dtype[Any]) -> None:
 
 
 def open_npy(path: Path, entry: dict[str, Any]) -> Array:
-    """Maps an array; ``BmrlError`` unless its header agrees with its field, with the manifest and with its size."""
+    """Maps an array, or reads a small one; it is read-only.
+
+    Raises ``BmrlError`` unless its header agrees with its field, with the manifest and with its size, and where the
+    process may hold no more files open.
+    """
     dtype = dtype_of(path.name.removesuffix(".npy"))
     with open_regular(path) as file:
         try:
@@ -40,6 +46,9 @@ def open_npy(path: Path, entry: dict[str, Any]) -> Array:
             declared *= length
         if min(shape, default=0) < 0 or declared != size - offset:
             raise CorruptError(f"{path} declares {declared} bytes of data but has {size - offset}")
-        if declared == 0:
-            return np.empty(shape, dtype)
-        return np.asarray(np.memmap(file, dtype, mode="r", offset=offset, shape=shape))
+        if declared <= SMALL:
+            return np.frombuffer(file.read(declared), dtype).reshape(shape)
+        try:
+            return np.asarray(np.memmap(file, dtype, mode="r", offset=offset, shape=shape))
+        except OSError as error:
+            raise BmrlError(f"{path} cannot be mapped ({error.strerror}): allow more open files (ulimit -n)") from error
