@@ -166,7 +166,9 @@ class SVG:
     def update(self, state: SVGState, batch: Transition, key: Array) -> tuple[SVGState, Metrics]:
         """One step on the model, or on the critics and the actor; ``batch`` is [n, window, ...]."""
         learns_model = state.updates < self.model_updates
-        state, metrics = jax.lax.cond(learns_model, self._fit, self._improve, state, batch, key)
+        state, metrics = jax.lax.cond(
+            learns_model, lambda: self._fit(state, batch), lambda: self._improve(state, batch, key)
+        )
         return state._replace(updates=state.updates + 1), metrics
 
     def act(self, state: SVGState, observations: Array, key: Array) -> Array:
@@ -183,9 +185,8 @@ class SVG:
 
     # ------------------------------------------------------------------ the two kinds of update
 
-    def _fit(self, state: SVGState, batch: Transition, key: Array) -> tuple[SVGState, Metrics]:
+    def _fit(self, state: SVGState, batch: Transition) -> tuple[SVGState, Metrics]:
         """One step on the model, on all transitions of the windows."""
-        del key
         rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
         s, s_next = state.normaliser(rows.observations), state.normaliser(rows.next_observations)
         seen = state.seen.with_rows(s, rows, s_next - s, state.updates)

@@ -246,8 +246,7 @@ def td_values(target: Student, batch: Minibatch, key: Array, config: TDConfig) -
     proposers = target.encoder.sample(mdp_key, evidence, config.candidates)[:, :, None]
     s = batch.queries.next_observations
     s = jnp.broadcast_to(s, (config.candidates, *s.shape))
-    a = target.candidates(s, clipped_latents(latent_key, (*s.shape[:-1], target.latent_dim)), proposers)
-    a = jnp.clip(a + target.corrections(s, a, proposers), -1.0, 1.0)
+    a = target.proposals(s, clipped_latents(latent_key, (*s.shape[:-1], target.latent_dim)), proposers)
     next_values = target.values(s, a, target.encoder.identity(evidence)[:, None])[None]
     return critic_target(batch.queries.rewards, batch.queries.terminations, next_values, config.discount, 1.0)
 

@@ -121,6 +121,11 @@ class Student(eqx.Module):
         identity = identity if self.correction_identity else jnp.zeros_like(identity)
         return self.max_correction * jnp.tanh(self.correction(self._join(observations, actions), identity))
 
+    def proposals(self, observations: Array, z: Array, identity: Array) -> Float[Array, "*n action"]:
+        """The actions of G_S as xi_S corrects them."""
+        actions = self.candidates(observations, z, identity)
+        return jnp.clip(actions + self.corrections(observations, actions, identity), -1.0, 1.0)
+
     def predictions(self, observations: Array, actions: Array, identity: Array) -> Float[Array, "*n outputs"]:
         """P(E(s, a), m): the normalised reward, and the normalised change of the observation if it is predicted."""
         features = jax.nn.relu(self.auxiliary(self._join(observations, actions)))

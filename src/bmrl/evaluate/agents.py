@@ -52,16 +52,13 @@ def select_action(student: Student, evidence: Evidence, observations: Array, key
     if student.candidate is None:
         return random_shooting(student, evidence, observations, key)
     if student.mean_action:
-        m = student.encoder.identity(evidence)
-        actions = student.candidates(observations, jnp.zeros((*observations.shape[:-1], student.latent_dim)), m)
-        return jnp.clip(actions + student.corrections(observations, actions, m), -1.0, 1.0)
+        z = jnp.zeros((*observations.shape[:-1], student.latent_dim))
+        return student.proposals(observations, z, student.encoder.identity(evidence))
     s = jnp.broadcast_to(observations, (CANDIDATES, *observations.shape))
     mdp_key, latent_key = jax.random.split(key)
     proposers = student.encoder.sample(mdp_key, evidence, CANDIDATES)
     z = clipped_latents(latent_key, (*s.shape[:-1], student.latent_dim))
-    actions = student.candidates(s, z, proposers)
-    actions = jnp.clip(actions + student.corrections(s, actions, proposers), -1.0, 1.0)
-    return _best(student, evidence, s, actions)
+    return _best(student, evidence, s, student.proposals(s, z, proposers))
 
 
 def random_shooting(student: Student, evidence: Evidence, observations: Array, key: Array) -> Float[Array, "n action"]:
