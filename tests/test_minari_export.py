@@ -15,7 +15,8 @@ from bmrl import minari_export
 from bmrl.data import read_batches, write_batch
 from bmrl.data.importing import import_logs
 from bmrl.errors import BmrlError
-from bmrl.families import FAMILIES, get_family
+from bmrl.families import FAMILIES, LOADED, get_family
+from bmrl.families.own import load_family
 from bmrl.minari_export import export_minari
 
 FIELDS = ("observations", "actions", "rewards", "terminations", "truncations")
@@ -122,6 +123,46 @@ def test_the_family_is_described_in_its_namespace(tmp_path, datasets):
     )
     assert train["sha256"] == batch.manifest["manifest_sha256"] and train["reference_returns"]["standing"] == -200
     assert test["mdp"] == {"goal_angle": 1.1}
+
+
+OWN = """
+import gymnasium, numpy as np
+from bmrl.families import GymnasiumFamily
+class Tap(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(0, 2, (1,), np.float32)
+    def __init__(self, mark): self.mark = mark
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.level = self.np_random.uniform(0, 1, 1).astype(np.float32)
+        return self.level, {}
+    def step(self, action):
+        self.level = self.level + action.astype(np.float32) - 1
+        return self.level, -abs(float(self.level[0]) - self.mark), False, False, {}
+TAPS = GymnasiumFamily("taps", {"mark": (0.0, 1.0)}, ({"mark": 0.1},), (), ({"mark": 0.9},), 5, 1, 1, Tap)
+"""
+
+
+SMALL = {"observations": np.zeros((6, 1)), "actions": np.zeros((5, 1)), "lengths": (5,)}
+
+
+def test_a_family_of_ones_own_is_recovered_where_its_file_is_loaded(tmp_path, datasets, request):
+    request.addfinalizer(LOADED.clear)
+    path, mdp = tmp_path / "taps.py", {"mark": 0.9}
+    path.write_text(OWN)
+    write(tmp_path / "logs" / "mdp-000", family="taps", mdp=mdp, **SMALL)
+    (unknown,) = export_minari(tmp_path / "logs", "me/unknown")
+    assert minari.load_dataset(unknown).env_spec is None
+    (dataset,) = export_minari(tmp_path / "logs", "me/taps", "test", f"{path}:TAPS")
+    dataset = minari.load_dataset(dataset)
+    LOADED.clear()
+    with pytest.raises(BmrlError, match=r"taps\.py:TAPS is of a file of yours"):
+        dataset.recover_environment()
+    family = load_family(f"{path}:TAPS").family
+    assert_steps_like(dataset.recover_environment(), family, mdp)
+    write(tmp_path / "others" / "mdp-000")
+    with pytest.raises(BmrlError, match=r"it is the family 'taps', the batches are of 'point-goal'"):
+        export_minari(tmp_path / "others", "me/others", "test", f"{path}:TAPS")
 
 
 def test_an_unknown_family_has_no_environment(tmp_path, datasets):

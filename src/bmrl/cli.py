@@ -194,6 +194,8 @@ class Export:
     """NAMESPACE/FAMILY: the datasets are NAMESPACE/FAMILY/SPLIT/mdp-000-v0, ..."""
     split: str = "train"
     """what the MDPs are for: train or test"""
+    family: str | None = None
+    """PATH.py:NAME, the family of your own of which the batches are: so that its environments can be recovered"""
 
 
 @dataclass
@@ -382,7 +384,7 @@ def execute_data(command: Import | Suggest | Validate | Export) -> None:
     else:
         from bmrl.minari_export import export_minari
 
-        for dataset in export_minari(command.directory, command.minari, command.split):
+        for dataset in export_minari(command.directory, command.minari, command.split, command.family):
             print(dataset)
 
 

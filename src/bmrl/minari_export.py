@@ -22,6 +22,7 @@ from bmrl.data import Batch, read_batches
 from bmrl.data.sources import needing_extra
 from bmrl.errors import BmrlError
 from bmrl.families import FAMILIES, Family
+from bmrl.families.own import load_family
 from bmrl.runs.storage import read_json, refuse_links, write_json
 
 if TYPE_CHECKING:
@@ -35,20 +36,22 @@ _NAME = re.compile(
 )  # Minari's, no dots
 
 
-def export_minari(directory: Path, name: str, split: str = "train") -> list[str]:
+def export_minari(directory: Path, name: str, split: str = "train", family: str | None = None) -> list[str]:
     """Writes the batches of a directory, or of the run directory that holds them in batches/, as Minari datasets.
 
     They go where Minari looks for datasets (the environment variable MINARI_DATASETS_PATH, or ~/.minari/datasets).
     Numbers keep their bits. Where the family is known, its environment can be recovered; the family's manifest
-    (parameters, their bounds, reference returns, hashes of the batches) is the metadata of the namespace.
+    (parameters, their bounds, reference returns, hashes of the batches) is the metadata of the namespace. Environments
+    of a user's own family can be recovered where `bmrl.families.own.load_family` has loaded its file.
 
     Args:
         directory: of batches.
         name: "NAMESPACE/FAMILY".
         split: "train" or "test", what the MDPs are for.
+        family: PATH.py:NAME, the user's own family of which the batches are.
 
-    Returns the datasets' ids. Raises ``BmrlError`` where batches are damaged, the name is none, datasets of that
-    name are there, or Minari is not installed.
+    Returns the datasets' ids. Raises ``BmrlError`` where batches are damaged or of another family, the name is none,
+    datasets of that name are there, or Minari is not installed.
     """
     with needing_extra():
         from minari.storage.datasets_root_dir import get_dataset_path
@@ -63,7 +66,7 @@ def export_minari(directory: Path, name: str, split: str = "train") -> list[str]
     place, temporary = root / split, root / f".{split}.tmp"
     if place.exists():
         raise BmrlError(f"{place} is already there: remove it, or export under another name")
-    family = FAMILIES.get(batches[0].manifest["family"])
+    known = _family(batches[0].manifest["family"], family)
     entries = []
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # a kill may have left it
@@ -71,15 +74,25 @@ def export_minari(directory: Path, name: str, split: str = "train") -> list[str]
         for batch in batches:
             entries.append({"id": f"{name}/{split}/{batch.name}-v0", "mdp": batch.manifest["mdp"]})
             entries[-1] |= {"sha256": batch.manifest["manifest_sha256"], "transitions": batch.size}
-            _write_dataset(temporary / f"{batch.name}-v0", entries[-1]["id"], batch, family, split)
+            _write_dataset(temporary / f"{batch.name}-v0", entries[-1]["id"], batch, known, split)
         write_json(temporary / NAMESPACE_METADATA, {"description": f"the {split} MDPs of {name}"})
         os.rename(temporary, place)
-        _describe(root, batches[0].manifest["family"], family, split, entries)
+        _describe(root, batches[0].manifest["family"], known, split, entries)
     except OSError as error:
         raise BmrlError(f"{place} could not be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return [entry["id"] for entry in entries]
+
+
+def _family(name: str | None, word: str | None) -> Family | None:
+    """The family of the batches, by their manifests or by the user's word for one of their own."""
+    if word is None:
+        return None if name is None else FAMILIES.get(name)
+    family = load_family(word).family
+    if family.name != name:
+        raise BmrlError(f"--family {word}: it is the family {family.name!r}, the batches are of {name!r}")
+    return family
 
 
 def _write_dataset(path: Path, name: str, batch: Batch, family: Family | None, split: str) -> None:

@@ -52,13 +52,13 @@ def load_family(word: str) -> OwnFamily:
 
 
 def _register(own: OwnFamily) -> None:
-    """So that `Family.make_env` finds it."""
+    """So that `Family.make_env` finds it; an id that families share is that of the one loaded last."""
     import gymnasium
 
-    if own.family.env_id not in gymnasium.registry:
-        gymnasium.register(
-            id=own.family.env_id,
-            entry_point="bmrl.families.env:FamilyEnv",
-            max_episode_steps=own.family.horizon,
-            kwargs={"family": own.name},
-        )
+    gymnasium.registry.pop(own.family.env_id, None)
+    gymnasium.register(
+        id=own.family.env_id,
+        entry_point="bmrl.families.env:FamilyEnv",
+        max_episode_steps=own.family.horizon,
+        kwargs={"family": own.name},
+    )
