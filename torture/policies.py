@@ -33,11 +33,12 @@ def random_policy(kind: str, seed: int = 0) -> tuple[Description, dict[str, Arra
     for name, size in (("observations", s), ("context", 2 * s + a + 1), ("rewards", 1), ("values", 1)):
         arrays[f"statistics.{name}.mean"] = rng.normal(size=size)
         arrays[f"statistics.{name}.scale"] = rng.uniform(0.5, 2.0, size)
-    layers("encoder", 2 * s + a + 1, 8, MDPS)
+    pooling = {"window": "mean", "mean": "precision"}.get(kind, "posterior")
+    layers("encoder", 2 * s + a + 1, 8, 2 * m if pooling == "precision" else MDPS)
     layers("auxiliary", s + a, 6)
     outputs = 1 + s if kind == "latents" else 1
     layers("prediction", 6 + m, outputs)
-    if kind != "window":
+    if pooling == "posterior":
         arrays["embeddings"] = rng.normal(size=(MDPS, m))
     inputs = {"value": s + a}
     if kind in ("candidates", "latents"):
@@ -65,7 +66,8 @@ def random_policy(kind: str, seed: int = 0) -> tuple[Description, dict[str, Arra
         fallback=[10.0, 0.5],
         context_size=2 if kind == "window" else 16,
         window=kind == "window",
-        labels=kind != "window",
+        pooling=pooling,
+        labels=pooling == "posterior",
         max_correction=0.1 if kind == "latents" else 0.0,
         correction_identity=True,
         mean_action=kind == "mean",

@@ -124,6 +124,7 @@ def describe(
         fallback=chosen.tolist(),
         context_size=context.size,
         window=not context.vary_size,
+        pooling=student.encoder.pooling,
         labels=student.encoder.labels,
         max_correction=float(student.max_correction),
         correction_identity=student.correction_identity,

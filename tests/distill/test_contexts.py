@@ -101,7 +101,7 @@ def test_a_relabelled_context_comes_from_one_mdp_drawn_uniformly(replay):
 
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_a_minibatch_pairs_contexts_with_transitions_and_targets(replay, everywhere):
-    nothing = StudentConfig(1, True, (), (), 1, (), (1,))
+    nothing = StudentConfig(1, "posterior", (), (), 1, (), (1,))
     context = ContextConfig(4, relabel=True)
     config = DistillConfig(nothing, context, 1, contexts=200, queries=16, queries_everywhere=everywhere)
     # A reward's thousands say which MDP's batch it is from; targets also say whose they are, in millions.

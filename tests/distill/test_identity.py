@@ -63,7 +63,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
     config = DistillConfig(
         StudentConfig(
             identity_dim=16,
-            posterior=True,
+            pooling="posterior",
             encoder_hidden=(128, 128),
             auxiliary_hidden=(64,),
             auxiliary_dim=32,

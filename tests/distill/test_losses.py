@@ -20,7 +20,7 @@ from bmrl.types import Spec, Transition
 SPEC, LATENT, MAX_CORRECTION = Spec(2, 1), 2, 0.2
 CONTEXTS, SIZE, QUERIES = 3, 4, 5
 MDPS = 4
-CONFIG = StudentConfig(3, True, (6,), (5,), 4, (3,), (6, 5), (6,), (6,))
+CONFIG = StudentConfig(3, "posterior", (6,), (5,), 4, (3,), (6, 5), (6,), (6,))
 TERMS = ("value", "candidate", "correction", "mdp", "reward", "next_observation")
 
 
@@ -37,9 +37,9 @@ STATISTICS = Statistics(
 )
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["posterior", "mean"])
+@pytest.fixture(scope="module", params=["posterior", "precision", "mean"])
 def student(request):
-    config = dataclasses.replace(CONFIG, posterior=request.param)
+    config = dataclasses.replace(CONFIG, pooling=request.param)
 
     def make():
         key, bounds = jax.random.PRNGKey(0), {"max_correction": MAX_CORRECTION, "predict_next": True}

@@ -46,7 +46,7 @@ def zero(tree):
 
 
 def test_gradients_of_proposals_into_the_identity_can_be_cut(batch):
-    for student, identity in ((student_of(posterior=False), "network"), (student_of(), "embeddings")):
+    for student, identity in ((student_of(pooling="mean"), "network"), (student_of(), "embeddings")):
         for cut in (False, True):
             found = gradients(student, batch, Parts(proposal_gradients=not cut))
             for term, head in enumerate((found.candidate, found.correction)):
@@ -55,7 +55,7 @@ def test_gradients_of_proposals_into_the_identity_can_be_cut(batch):
 
 
 def test_an_identity_withheld_from_the_corrections_changes_nothing_in_them(batch):
-    student = student_of(posterior=False, correction_identity=False)
+    student = student_of(pooling="mean", correction_identity=False)
     s, a = batch.queries.observations, batch.queries.actions
     one, other = (student.corrections(s, a, x * jnp.ones((CONTEXTS, 1, 3))) for x in (0.1, 0.9))
     np.testing.assert_array_equal(one, other)
@@ -93,9 +93,9 @@ def test_the_unscaled_loss_is_the_plain_sum(batch):
     assert abs(float(scaled_loss(student, batch, averages, 0)[0]) - float(total)) > 0.1
 
 
-@pytest.mark.parametrize("posterior", [True, False])
-def test_td_targets_equal_a_slow_reference(batch, posterior):
-    student, key, config = student_of(posterior=posterior), jax.random.PRNGKey(3), TDConfig(0.9, candidates=4)
+@pytest.mark.parametrize("pooling", ["posterior", "mean"])
+def test_td_targets_equal_a_slow_reference(batch, pooling):
+    student, key, config = student_of(pooling=pooling), jax.random.PRNGKey(3), TDConfig(0.9, candidates=4)
     ended = np.zeros((CONTEXTS, QUERIES), bool)
     ended[1, 2] = True
     batch = batch._replace(queries=batch.queries._replace(terminations=ended))

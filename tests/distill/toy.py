@@ -16,7 +16,7 @@ LENGTHS = ([4] * 150, [3] * 150, [5] * 120 + [2])  # of each MDP's episodes: 600
 
 STUDENT = StudentConfig(
     identity_dim=4,
-    posterior=True,
+    pooling="posterior",
     encoder_hidden=(32,),
     auxiliary_hidden=(),
     auxiliary_dim=8,

@@ -47,7 +47,7 @@ out.mkdir()
 jax.config.update("jax_num_cpu_devices", 2)
 replay = stack(read_batches(batches))
 config = DistillConfig(
-    StudentConfig(2, True, (), (), 4, (), (3,)),
+    StudentConfig(2, "posterior", (), (), 4, (), (3,)),
     ContextConfig(2, relabel=True),
     updates=3,
     contexts=2,

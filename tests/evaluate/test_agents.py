@@ -20,16 +20,16 @@ from bmrl.networks.set_encoder import Evidence
 from bmrl.types import Spec, Transition
 
 SPEC, MDPS, MAX_CORRECTION, KEY = Spec(2, 1), 3, 0.3, jax.random.PRNGKey(4)
-CONFIG = StudentConfig(3, True, (6,), (5,), 4, (3,), (6, 5), (6,), (6,))
+CONFIG = StudentConfig(3, "posterior", (6,), (5,), 4, (3,), (6, 5), (6,), (6,))
 OBSERVATIONS = np.random.default_rng(1).normal(size=(4, 2)).astype(np.float32)
 # MDP 0 for sure, MDPs 1 and 2 about as likely, all alike, nothing known.
 EVIDENCE = np.array([[40, 0, 0], [-40, 0.3, 0], [1, 1, 1], [0, 0, 0]], np.float32)
 SIZES = np.array([5, 3, 1, 0], np.float32)
 
 
-def student_of(posterior, latent_dim, **changes):
+def student_of(pooling, latent_dim, **changes):
     statistics = Statistics(*(Normaliser.identity(n) for n in (2, 6, 1, 1)))
-    config = dataclasses.replace(CONFIG, posterior=posterior, **changes)
+    config = dataclasses.replace(CONFIG, pooling=pooling, **changes)
 
     def make():
         key, sizes = jax.random.PRNGKey(0), {"mdps": MDPS, "latent_dim": latent_dim}
@@ -37,16 +37,16 @@ def student_of(posterior, latent_dim, **changes):
         return Student(key, SPEC, statistics, config, **sizes, max_correction=bound, predict_next=False)
 
     student = eqx.tree_at(lambda x: x.statistics, reference.filled(make), statistics)
-    if not posterior:
+    if pooling == "mean":
         return student
     # Identities far from each other, so that the one that is acted upon shows.
     embeddings = 3 * np.random.default_rng(2).normal(size=(MDPS, 3)).astype(np.float32)
     return eqx.tree_at(lambda x: x.encoder.embeddings, student, jnp.asarray(embeddings))
 
 
-@pytest.mark.parametrize("posterior", [True, False], ids=["posterior", "mean"])
-def test_candidates_are_proposed_for_drawn_mdps_and_chosen_under_the_mean_identity(posterior):
-    student = student_of(posterior, latent_dim=2)
+@pytest.mark.parametrize("pooling", ["posterior", "mean"])
+def test_candidates_are_proposed_for_drawn_mdps_and_chosen_under_the_mean_identity(pooling):
+    student, posterior = student_of(pooling, latent_dim=2), pooling == "posterior"
     evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
     mdp_key, latent_key = jax.random.split(KEY)
     drawn = np.asarray(jax.random.categorical(mdp_key, EVIDENCE, shape=(CANDIDATES, 4)))
@@ -76,7 +76,7 @@ def test_candidates_are_proposed_for_drawn_mdps_and_chosen_under_the_mean_identi
 
 
 def test_a_deterministic_learner_s_actions_are_the_candidates():
-    student = student_of(True, latent_dim=0)
+    student = student_of("posterior", latent_dim=0)
     assert student.correction is None
     sure = Evidence(jnp.asarray(EVIDENCE[:1]), jnp.asarray(SIZES[:1]))  # one MDP: all candidates are the same
     s = reference.normalise(student.statistics.observations, OBSERVATIONS[0])
@@ -85,7 +85,7 @@ def test_a_deterministic_learner_s_actions_are_the_candidates():
 
 
 def test_a_student_with_mean_action_acts_by_the_proposal_at_the_mean_identity():
-    student = student_of(True, latent_dim=2, mean_action=True)
+    student = student_of("posterior", latent_dim=2, mean_action=True)
     evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
     found = select_action(student, evidence, OBSERVATIONS, KEY)
     for i in range(4):
@@ -99,7 +99,7 @@ def test_a_student_with_mean_action_acts_by_the_proposal_at_the_mean_identity():
 
 @pytest.mark.parametrize(("select", "latent_dim"), [(select_action, None), (random_shooting, 2)])
 def test_with_a_value_alone_or_asked_to_the_best_of_many_uniform_actions_is_taken(select, latent_dim):
-    student = student_of(True, latent_dim)
+    student = student_of("posterior", latent_dim)
     evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
     actions = np.asarray(jax.random.uniform(KEY, (RANDOM_SHOOTING, 4, 1), minval=-1.0, maxval=1.0))
     identities = np.asarray(student.encoder.identity(evidence))
@@ -110,7 +110,7 @@ def test_with_a_value_alone_or_asked_to_the_best_of_many_uniform_actions_is_take
 
 
 def test_cem_beats_random_shooting_in_every_state_whatever_stands_beside_it():
-    student, cem = student_of(True, latent_dim=2), reference.jit(CEM())
+    student, cem = student_of("posterior", latent_dim=2), reference.jit(CEM())
     evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
     actions = cem(student, evidence, OBSERVATIONS, KEY)
     shot = random_shooting(student, evidence, OBSERVATIONS, KEY)
@@ -123,7 +123,7 @@ def test_cem_beats_random_shooting_in_every_state_whatever_stands_beside_it():
 
 @pytest.mark.parametrize("select", [select_action, random_shooting, CEM(20, 4, 2)], ids=["G-xi", "shooting", "CEM"])
 def test_an_agent_chooses_as_it_is_told_under_the_evidence_of_its_own_episodes(select):
-    student, context = student_of(True, latent_dim=2), ContextConfig(2)
+    student, context = student_of("posterior", latent_dim=2), ContextConfig(2)
     agent = StudentAgent(student, context, select=select)
     rng, memory, total = np.random.default_rng(0), agent.start(4), np.zeros((4, MDPS))
     for _ in range(3):

@@ -71,7 +71,7 @@ def test_the_nearest_is_found_by_ratios():
 
 
 def test_the_oracle_acts_on_the_mixture_of_embeddings():
-    family, student = FAMILIES["point-goal"], student_of(posterior=True, latent_dim=2)
+    family, student = FAMILIES["point-goal"], student_of(pooling="posterior", latent_dim=2)
     train = family.train_mdps()
     between = {"goal_angle": train[0]["goal_angle"] * 0.25 + train[1]["goal_angle"] * 0.75}
     agent = oracle_agent(student, ContextConfig(4), family, train, [train[2], between])
@@ -80,5 +80,5 @@ def test_the_oracle_acts_on_the_mixture_of_embeddings():
     expected = jnp.stack([third, 0.25 * first + 0.75 * second])
     np.testing.assert_allclose(agent.identity(memory), expected, atol=1e-4)
     assert agent.observe(memory, None) is memory  # it needs no context
-    with pytest.raises(BmrlError, match="posterior=True"):
-        oracle_agent(student_of(posterior=False, latent_dim=2), ContextConfig(4), family, train, [between])
+    with pytest.raises(BmrlError, match="pooling='posterior'"):
+        oracle_agent(student_of(pooling="mean", latent_dim=2), ContextConfig(4), family, train, [between])

@@ -79,13 +79,19 @@ def evidence(encoder, context, mask):
         if mask[i]:
             s, s_next = np.asarray(context.observations[i]), np.asarray(context.next_observations[i])
             row = [*s, *context.actions[i], context.rewards[i], *(s_next - s)]
-            total += mlp(encoder.network, normalise(encoder.inputs, row))
+            found = mlp(encoder.network, normalise(encoder.inputs, row))
+            if encoder.pooling == "precision":
+                mean, precision = found[: len(found) // 2], np.exp(np.clip(found[len(found) // 2 :], -8, 8))
+                found = np.concatenate([mean * precision, precision])
+            total += found
     return total
 
 
 def identity(encoder, context, mask):
     """The identity of one context."""
     total = evidence(encoder, context, mask)
+    if encoder.pooling == "precision":  # each component the mean of N(0, 1) times the transitions' Gaussians
+        return [total[i] / (1 + total[len(total) // 2 + i]) for i in range(len(total) // 2)]
     if encoder.embeddings is None:
         return total / max(sum(mask), 1)
     embeddings = np.asarray(encoder.embeddings, np.float64)

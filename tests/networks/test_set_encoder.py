@@ -12,11 +12,11 @@ from bmrl.types import Spec, Transition
 SPEC, SIZE, CONTEXTS = Spec(2, 1), 5, 3
 
 
-@pytest.fixture(scope="module", params=[4, None], ids=["posterior", "mean"])
+@pytest.fixture(scope="module", params=["posterior", "precision", "mean"])
 def encoder(request):
     mean, scale = jnp.array([0.5, -1, 0, 2, 0, 0]), jnp.array([1, 2, 1, 3, 0.5, 0.5])
     key, inputs = jax.random.PRNGKey(0), Normaliser(mean, scale)
-    encoder = reference.filled(lambda: SetEncoder(key, SPEC, inputs, (8,), 3, request.param))
+    encoder = reference.filled(lambda: SetEncoder(key, SPEC, inputs, (8,), 3, 4, request.param))
     return eqx.tree_at(lambda f: f.inputs, encoder, inputs)
 
 
@@ -94,7 +94,11 @@ def test_a_running_sum_of_evidence_gives_the_identity_of_the_whole_set(encoder, 
 def test_repeated_evidence_sharpens_the_posterior_and_leaves_the_mean(encoder, context):
     one = jax.tree.map(lambda x: np.repeat(x[0, :1], 5000, axis=0), context)
     evidence = np.asarray(encoder.observe(one)[0])
-    expected = evidence if encoder.embeddings is None else encoder.embeddings[evidence.argmax()]
+    expected = {
+        "posterior": lambda: encoder.embeddings[evidence.argmax()],
+        "precision": lambda: evidence[:3] / evidence[3:],  # the prior counts for nothing any more
+        "mean": lambda: evidence,
+    }[encoder.pooling]()
     m = encoder.identity(encoder.evidence(one, np.ones(5000, bool)))
     np.testing.assert_allclose(m, expected, atol=1e-2)
 
@@ -122,7 +126,7 @@ def test_samples_follow_the_posterior(encoder, identities, context):
 
 
 def test_a_known_mdp_has_its_embedding_once_there_is_evidence():
-    encoder = SetEncoder(jax.random.PRNGKey(0), SPEC, Normaliser(jnp.zeros(6), jnp.ones(6)), (8,), 3, 4)
+    encoder = SetEncoder(jax.random.PRNGKey(0), SPEC, Normaliser(jnp.zeros(6), jnp.ones(6)), (8,), 3, 4, "posterior")
     evidence = Evidence(jnp.zeros((2, 4)), jnp.array([3.0, 0.0]))
     found = encoder.embedding(jnp.array([2, 2]), evidence)
     np.testing.assert_array_equal(found, np.stack([encoder.embeddings[2], np.zeros(3)]))

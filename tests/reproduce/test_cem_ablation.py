@@ -21,7 +21,7 @@ from bmrl.reproduce import cem_ablation, reproduce
 from bmrl.reproduce.cem_ablation import page
 from bmrl.types import Spec
 
-CONFIG = DistillConfig(StudentConfig(3, True, (4,), (4,), 4, (3,), (8,), (8,), (8,)), ContextConfig(4), 1, 1, 1)
+CONFIG = DistillConfig(StudentConfig(3, "posterior", (4,), (4,), 4, (3,), (8,), (8,), (8,)), ContextConfig(4), 1, 1, 1)
 SPEC = Spec(17, 6)
 VELOCITIES = (0.475, 1.075, 1.475)
 

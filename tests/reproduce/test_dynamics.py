@@ -136,7 +136,7 @@ def tiny(name, scale, seed):
     """The experiment with networks of a few neurons."""
     experiment = get_experiment(name, scale, seed)
     td3_bc = TeachConfig(TD3BC(hidden=(4,), batch_size=4), 1)
-    student = StudentConfig(4, True, (4,), (), 4, (), (4,), (4,), (4,))
+    student = StudentConfig(4, "posterior", (4,), (), 4, (), (4,), (4,), (4,))
     small = {"student": student, "updates": 2, "contexts": 2, "queries": 2}
     model = {"hidden": (4,), "updates": 2, "batch_size": 4}
     students = {

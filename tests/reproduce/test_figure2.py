@@ -35,7 +35,7 @@ def units_of(out):
 def tiny(name, scale, seed):
     """The preset with small networks, and one student for both variants: what takes time is compilation."""
     experiment, sac = get_experiment(name, scale, seed), SAC((16,), batch_size=32)
-    student = StudentConfig(16, True, (16,), (16,), 16, (16,), (16,))
+    student = StudentConfig(16, "posterior", (16,), (16,), 16, (16,), (16,))
     sizes = {"updates": 20, "contexts": 16, "reward_model": RewardModelConfig((16,), 16, updates=20, batch_size=16)}
     distill = replace(experiment.distill["default"], student=student, **sizes)
     return replace(

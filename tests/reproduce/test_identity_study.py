@@ -169,7 +169,7 @@ def small():
     def get(name, scale, seed):
         experiment = get_experiment(name, scale, seed)
         students = {
-            variant: replace(config, student=replace(SMALL_STUDENT, posterior=config.student.posterior))
+            variant: replace(config, student=replace(SMALL_STUDENT, pooling=config.student.pooling))
             for variant, config in experiment.distill.items()
         }
         return replace(experiment, distill=students)

@@ -16,7 +16,7 @@ from bmrl.runtime.description import Description
 from bmrl.types import Spec
 
 SPEC, MDPS = Spec(3, 2), 4
-CONFIG = StudentConfig(5, True, (8, 7), (6,), 4, (3,), (8, 7), (8,), (6,))
+CONFIG = StudentConfig(5, "posterior", (8, 7), (6,), 4, (3,), (8, 7), (8,), (6,))
 
 
 def kind(config=CONFIG, latent_dim=None, bound=0.0, predict_next=False, size=4, window=False):
@@ -24,7 +24,8 @@ def kind(config=CONFIG, latent_dim=None, bound=0.0, predict_next=False, size=4, 
     return {"config": config, "sizes": (latent_dim, bound, predict_next), "context": (size, window)}
 
 
-MEAN = dataclasses.replace(CONFIG, posterior=False)
+MEAN = dataclasses.replace(CONFIG, pooling="mean")
+PRECISION = dataclasses.replace(CONFIG, pooling="precision")
 AT_MEAN = dataclasses.replace(CONFIG, mean_action=True)
 KINDS = {
     "a value alone": kind(),
@@ -34,6 +35,8 @@ KINDS = {
     "of the latest two": kind(MEAN, latent_dim=2, bound=0.3, size=2, window=True),
     "without labels": kind(dataclasses.replace(CONFIG, labels=False), latent_dim=2),
     "at the mean identity": kind(AT_MEAN, latent_dim=0),
+    "of Gaussians": kind(PRECISION, latent_dim=2, bound=0.3),
+    "of Gaussians, of the latest two": kind(PRECISION, latent_dim=0, size=2, window=True),
     "at the mean identity, corrected": kind(AT_MEAN, latent_dim=2, bound=0.3),
     "a value alone, mean action": kind(AT_MEAN),
     "xi without identity": kind(dataclasses.replace(CONFIG, correction_identity=False), latent_dim=2, bound=0.3),
@@ -74,6 +77,7 @@ def describe(student, size=4, window=False, **others):
         fallback=[0.0, 0.5],
         context_size=size,
         window=window,
+        pooling=student.encoder.pooling,
         labels=student.encoder.labels,
         max_correction=student.max_correction,
         correction_identity=student.correction_identity,

@@ -44,7 +44,7 @@ def test_many_mdps_at_once_are_as_each_alone(kind):
         action, alone = policy.predict(s[7], alone)
         assert (actions.shape, action.shape, actions.dtype) == ((n, 2), (2,), np.float32)
         assert ((actions >= LOW) & (actions <= HIGH)).all() and state.reasons == ("",) * n
-        np.testing.assert_allclose(actions[7], action, rtol=1e-5)
+        np.testing.assert_allclose(actions[7], action, rtol=1e-5, atol=1e-6)
         state = policy.observe(state, s, a, r, next_s)
         alone = policy.observe(alone, s[7], a[7], r[7], next_s[7])
     np.testing.assert_allclose(policy.identity(state)[7], policy.identity(alone)[0], rtol=1e-5, atol=1e-6)
@@ -318,6 +318,8 @@ def eval_list(text):
         ({"observation_high": [1.0, float("nan"), 1.0]}, "observation_high"),
         ({"context_size": 0}, "of zero"),
         ({"labels": 1}, "'1' as labels"),
+        ({"pooling": "max"}, "'max' as pooling"),
+        ({"pooling": "mean"}, "'mean' as pooling"),  # which knows no train MDPs: labels ask for them
         ({"residuals": [1.0]}, "residuals"),
         ({"observation_low": [-4.0] * 4, "observation_high": [4.0] * 4}, "array 'statistics.observations.mean' is of"),
     ],

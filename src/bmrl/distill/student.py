@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bmrl.networks import MLP, ConditionedMLP, Normaliser
-from bmrl.networks.set_encoder import SetEncoder
+from bmrl.networks.set_encoder import Pooling, SetEncoder
 from bmrl.types import ABLATION, Spec
 
 
@@ -17,7 +17,7 @@ class StudentConfig:
     """Hidden layers of each network, and the sizes between them."""
 
     identity_dim: int
-    posterior: bool  # f infers a posterior over the train MDPs; False: the mean of the transitions' outputs
+    pooling: Pooling  # how f makes an identity of a context: see `SetEncoder`
     encoder_hidden: tuple[int, ...]  # f
     auxiliary_hidden: tuple[int, ...]  # E
     auxiliary_dim: int  # output of E
@@ -77,7 +77,7 @@ class Student(eqx.Module):
         s, a, m = spec.observation_dim, spec.action_dim, config.identity_dim
         self.statistics = statistics
         self.encoder = SetEncoder(
-            f, spec, statistics.context, config.encoder_hidden, m, mdps if config.posterior else None, config.labels
+            f, spec, statistics.context, config.encoder_hidden, m, mdps, config.pooling, config.labels
         )
         self.auxiliary = MLP(e, s + a, config.auxiliary_hidden, config.auxiliary_dim)
         self.prediction = MLP(p, config.auxiliary_dim + m, config.prediction_hidden, 1 + (s if predict_next else 0))

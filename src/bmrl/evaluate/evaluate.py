@@ -80,7 +80,7 @@ def oracle_agent(
     Raises BmrlError for an f without a posterior.
     """
     if student.encoder.embeddings is None:
-        raise BmrlError("an oracle's identity lies between the embeddings of f: distil a student with posterior=True")
+        raise BmrlError("an oracle's identity lies between f's embeddings: distil a student with pooling='posterior'")
     evidence = Evidence(jnp.log(jnp.asarray(mixture(family, mdps, train), jnp.float32) + 1e-9), jnp.ones(len(mdps)))
     return StudentAgent(student, config, prior=evidence, blank=True)
 

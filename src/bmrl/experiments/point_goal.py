@@ -17,7 +17,7 @@ def point_goal(scale: Scale, seed: int) -> Experiment:
     size = {"smoke": 0, "laptop": 1, "paper": 2}[scale]
     student = StudentConfig(
         identity_dim=32,
-        posterior=True,
+        pooling="posterior",
         encoder_hidden=(128, 128),
         auxiliary_hidden=(64,),
         auxiliary_dim=32,
@@ -38,7 +38,7 @@ def point_goal(scale: Scale, seed: int) -> Experiment:
         default,
         student=replace(
             student,
-            posterior=False,
+            pooling="mean",
             encoder_hidden=(256,),
             value_hidden=(256, 256),
             auxiliary_hidden=(256,),

@@ -16,7 +16,7 @@ def thermostat(scale: Scale, seed: int) -> Experiment:
     size = {"smoke": 0, "laptop": 1, "paper": 2}[scale]
     student = StudentConfig(
         identity_dim=32,
-        posterior=True,
+        pooling="precision",
         encoder_hidden=(128, 128),
         auxiliary_hidden=(128,),
         auxiliary_dim=32,
@@ -27,7 +27,7 @@ def thermostat(scale: Scale, seed: int) -> Experiment:
     )
     default = DistillConfig(
         student,
-        ContextConfig(size=(16, 96, 96)[size]),
+        ContextConfig(size=(16, 192, 192)[size]),
         updates=(20, 20_000, 100_000)[size],
         contexts=16,
         queries=16,

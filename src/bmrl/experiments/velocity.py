@@ -17,7 +17,7 @@ LAPTOP_TD3BC = TD3BC(hidden=(128, 128), batch_size=64, learning_rate=1e-3)
 LAPTOP_BCQ = BCQ(critic_hidden=(128, 128), generator_hidden=(128, 128), batch_size=64, learning_rate=1e-3)
 LAPTOP_STUDENT = StudentConfig(
     identity_dim=32,
-    posterior=True,
+    pooling="posterior",
     encoder_hidden=(256, 256),
     auxiliary_hidden=(256,),
     auxiliary_dim=64,
@@ -33,7 +33,7 @@ def halfcheetah_velocity(scale: Scale, seed: int) -> Experiment:
     # Appendix B
     paper_student = StudentConfig(
         identity_dim=64,
-        posterior=True,
+        pooling="posterior",
         encoder_hidden=(512,) * 7,
         auxiliary_hidden=(512,) * 7,
         auxiliary_dim=64,
@@ -51,7 +51,7 @@ def hopper_velocity(scale: Scale, seed: int) -> Experiment:
     # Appendix B, which does not give the sizes of G_S and xi_S: they are Q_S's here
     paper_student = StudentConfig(
         identity_dim=8,
-        posterior=True,
+        pooling="posterior",
         encoder_hidden=(256,) * 3,
         auxiliary_hidden=(16,) * 4,
         auxiliary_dim=8,
@@ -84,7 +84,7 @@ def _velocity(
     )
     paper = replace(
         default,
-        student=replace(default.student, posterior=False),
+        student=replace(default.student, pooling="mean"),
         context=PAPER,
         contexts=paper_batch,
         queries=1,

@@ -1,6 +1,6 @@
 """f: infers an MDP's identity from a set of its transitions."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -10,6 +10,11 @@ from jaxtyping import Array, Bool, Float, Int
 from bmrl.networks.mlp import MLP
 from bmrl.networks.normaliser import Normaliser
 from bmrl.types import Spec, Transition
+
+Pooling: TypeAlias = Literal["posterior", "precision", "mean"]
+"""How f makes one identity of many transitions; see `SetEncoder`."""
+
+MAX_LOG_PRECISION = 8.0  # of a transition's Gaussian: bound on either side
 
 
 class Evidence(NamedTuple):
@@ -33,17 +38,23 @@ class Evidence(NamedTuple):
 class SetEncoder(eqx.Module):
     """A permutation-invariant map from a context {(s, a, r, s')} to an identity m (section 2.4).
 
-    Each transition adds its evidence, a log-likelihood for every train MDP; their softmax is the posterior over the
-    train MDPs, and the identity is the posterior mean of the MDPs' embeddings. Adding log-likelihoods is what Bayes'
-    rule does with independent transitions: it resolves what one transition leaves open. The empty context has the
-    zero identity (section 5.2).
+    Each transition adds its evidence. What that is, `pooling` says:
 
-    Without embeddings the identity is the mean of the transitions' outputs: with one transition, the paper's f.
+    - "posterior": a log-likelihood for every train MDP. Their softmax is the posterior over the train MDPs, and the
+      identity the posterior mean of the MDPs' embeddings. Adding log-likelihoods is what Bayes' rule does with
+      independent transitions: it resolves what one transition leaves open.
+    - "precision": a mean and a precision for every component of the identity. The identity is the mean of the product
+      of these Gaussians and the prior N(0, I), as in PEARL (Rakelly et al. 2019): what the few transitions that tell
+      something have told, the many that tell nothing do not dilute.
+    - "mean": the identity is the mean of the transitions' outputs; with one transition, the paper's f.
+
+    The empty context has the zero identity (section 5.2).
     """
 
     inputs: Normaliser  # of [s, a, r, s' - s]
-    network: MLP  # a transition's evidence
+    network: MLP  # of a transition
     embeddings: Float[Array, "mdps identity"] | None
+    pooling: Pooling = eqx.field(static=True)
     labels: bool = eqx.field(static=True)  # whether f learns whose a context is: then evidence k is of train MDP k
 
     def __init__(
@@ -53,15 +64,18 @@ class SetEncoder(eqx.Module):
         inputs: Normaliser,
         hidden: tuple[int, ...],
         identity_dim: int,
-        mdps: int | None,
+        mdps: int,
+        pooling: Pooling,
         labels: bool = True,
     ):
         network_key, embedding_key = jax.random.split(key)
-        self.inputs = inputs
+        self.inputs, self.pooling = inputs, pooling
         size = 2 * spec.observation_dim + spec.action_dim + 1
-        self.network = MLP(network_key, size, hidden, mdps or identity_dim)
-        self.embeddings = jax.random.normal(embedding_key, (mdps, identity_dim)) if mdps else None
-        self.labels = labels and mdps is not None
+        outputs = {"posterior": mdps, "precision": 2 * identity_dim, "mean": identity_dim}[pooling]
+        self.network = MLP(network_key, size, hidden, outputs)
+        posterior = pooling == "posterior"
+        self.embeddings = jax.random.normal(embedding_key, (mdps, identity_dim)) if posterior else None
+        self.labels = labels and posterior
 
     @property
     def evidence_dim(self) -> int:
@@ -69,8 +83,13 @@ class SetEncoder(eqx.Module):
         return self.network.biases[-1].shape[-1]
 
     def observe(self, transitions: Transition) -> Float[Array, "*n evidence"]:
-        """The evidence of each transition."""
-        return self.network(self.inputs(context_inputs(transitions)))
+        """The evidence of each transition: of a Gaussian [precision * mean, precision]."""
+        found = self.network(self.inputs(context_inputs(transitions)))
+        if self.pooling != "precision":
+            return found
+        mean, log_precision = jnp.split(found, 2, axis=-1)
+        precision = jnp.exp(jnp.clip(log_precision, -MAX_LOG_PRECISION, MAX_LOG_PRECISION))
+        return jnp.concatenate([mean * precision, precision], axis=-1)
 
     def evidence(self, context: Transition, mask: Bool[Array, "*n size"]) -> Evidence:
         """The evidence of a context [..., size, ...] of which the masked transitions count."""
@@ -79,6 +98,9 @@ class SetEncoder(eqx.Module):
     def identity(self, evidence: Evidence) -> Float[Array, "*n identity"]:
         """The identity for the evidence so far; zero if there is none."""
         size = evidence.size[..., None]
+        if self.pooling == "precision":
+            weighted, precision = jnp.split(evidence.total, 2, axis=-1)
+            return weighted / (1.0 + precision)
         if self.embeddings is None:
             return evidence.total / jnp.maximum(size, 1.0)
         return jnp.where(size > 0, jax.nn.softmax(evidence.total) @ self.embeddings, 0.0)

@@ -42,6 +42,7 @@ SIZES: dict[Scale, tuple[int, int, int, int]] = {  # updates, members, tried, st
     "paper": (20_000, 5, 25, 500),
 }
 SURE, HELD = 0.9, 0.9  # shares of the MDPs that the verdicts ask for
+HELD_OUT = 6  # validation MDPs that are judged: critics are trained for each
 LOG_SEED = 2_000_003  # held-out logs are of other weeks than those of training and of the test
 
 
@@ -94,8 +95,8 @@ def compared(setting: Setting, runs: Path) -> list[Row]:
 
 
 def held_out(family: Family, logs: ControllerLogs, seed: int, path: Path) -> list[Batch]:
-    """Logs of the validation MDPs, which no policy learned from."""
-    mdps = family.validation_mdps()
+    """Logs of the first validation MDPs, which no policy learned from."""
+    mdps = family.validation_mdps()[:HELD_OUT]
     if len(committed_names(path)) < len(mdps):
         log_controllers(family, mdps, logs, LOG_SEED + seed, path)
     return [replace(batch, name=f"held-out/{batch.name}") for batch in read_batches(path)]

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from bmrl.errors import CorruptError
 
-FORMAT, VERSION = "bmrl-policy", 2
+FORMAT, VERSION = "bmrl-policy", 3
 ARRAYS = "arrays.safetensors"
+POOLINGS = ("posterior", "precision", "mean")
 
 
 class Description(NamedTuple):
@@ -23,6 +24,7 @@ class Description(NamedTuple):
         fallback: [d_a], the action where an observation cannot be used, in the user's units.
         context_size: the largest context of training: more transitions count as no more than so many.
         window: whether only the latest ``context_size`` transitions count.
+        pooling: how f makes an identity of a context, "posterior", "precision" or "mean".
         labels: whether candidates, where Q_S chooses, are proposed for train MDPs drawn from the posterior.
         max_correction: bound on xi_S.
         correction_identity: whether xi_S sees the identity.
@@ -43,6 +45,7 @@ class Description(NamedTuple):
     fallback: list[float]
     context_size: int
     window: bool
+    pooling: str
     labels: bool
     max_correction: float
     correction_identity: bool
@@ -61,6 +64,8 @@ def parse(manifest: Mapping[str, Any]) -> Description:
     for one, other in itertools.pairwise(("action_low", "fallback", "action_high")):
         _in_order(found, one, other)
     _in_order(found, "observation_low", "observation_high")
+    if found.pooling not in POOLINGS or (found.labels and found.pooling != "posterior"):
+        raise CorruptError(f"its manifest has {found.pooling[:80]!r} as pooling; export the policy again")
     if found.context_size < 1 or not min(found.residuals + found.misfit_limits + [found.latent_clip]) > 0:
         raise CorruptError("its manifest has a size, a scale or a limit of zero; export the policy again")
     return found

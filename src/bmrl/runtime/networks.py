@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from bmrl.errors import CorruptError
 
+MAX_LOG_PRECISION = 8.0  # of a transition's Gaussian, as in `bmrl.networks.set_encoder`
+
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = dict[str, Array]  # by name; what a network is made of is taken out
 
@@ -127,6 +129,7 @@ class Student:
         observation_dim: int,
         action_dim: int,
         *,
+        pooling: str,
         labels: bool,
         max_correction: float,
         correction_identity: bool,
@@ -139,13 +142,15 @@ class Student:
         self.rewards = Scaling.of(arrays, "statistics.rewards", 1)
         self.scaled_values = Scaling.of(arrays, "statistics.values", 1)
         self.encoder = MLP.of(arrays, "encoder", inputs, None)
-        self.embeddings = None
+        self.embeddings, self.pooling = None, pooling
         m = self.encoder.outputs
-        if "embeddings" in arrays:
+        if pooling == "posterior":
             self.embeddings = take(arrays, "embeddings", m, None)
             m = self.embeddings.shape[1]
-        elif labels:
-            raise CorruptError("array 'embeddings' is missing: labels ask for it; export the policy again")
+        elif pooling == "precision":
+            if m % 2:
+                raise CorruptError(f"'encoder' has {m} outputs, a mean and a precision each; export the policy again")
+            m //= 2
         self.auxiliary = MLP.of(arrays, "auxiliary", s + a, None)
         self.prediction = MLP.of(arrays, "prediction", self.auxiliary.outputs + m, None)
         if self.prediction.outputs not in (1, 1 + s):
@@ -163,10 +168,18 @@ class Student:
 
     def evidence(self, s: Array, a: Array, r: Array, next_s: Array) -> Array:
         """What f makes of each transition [..., evidence]."""
-        return self.encoder(self.context(np.concatenate([s, a, r[..., None], next_s - s], axis=-1)))
+        found = self.encoder(self.context(np.concatenate([s, a, r[..., None], next_s - s], axis=-1)))
+        if self.pooling != "precision":
+            return found
+        mean, log_precision = np.split(found, 2, axis=-1)
+        precision = np.exp(log_precision.clip(-MAX_LOG_PRECISION, MAX_LOG_PRECISION))
+        return np.concatenate([mean * precision, precision], axis=-1)
 
     def identity(self, total: Array, size: Array) -> Array:
         """The identity [..., d_m] for the sum of the evidence of ``size`` transitions; zero if there is none."""
+        if self.pooling == "precision":
+            weighted, precision = np.split(total, 2, axis=-1)
+            return weighted / (1 + precision)
         if self.embeddings is None:
             return total / np.maximum(size, np.float32(1))[..., None]
         return np.where(size[..., None] > 0, softmax(total) @ self.embeddings, np.float32(0))

@@ -52,6 +52,7 @@ class Policy:
             left,
             len(d.observation_low),
             len(d.action_low),
+            pooling=d.pooling,
             labels=d.labels,
             max_correction=d.max_correction,
             correction_identity=d.correction_identity,

@@ -42,7 +42,7 @@ SETTLED = 16  # steps after which the identity of an episode is scored
 # A short student: a minute on one core for 8,000 updates of 256 elements.
 SHORT_STUDENT = StudentConfig(
     identity_dim=32,
-    posterior=True,
+    pooling="posterior",
     encoder_hidden=(128, 128),
     auxiliary_hidden=(128,),
     auxiliary_dim=64,
@@ -51,7 +51,7 @@ SHORT_STUDENT = StudentConfig(
     candidate_hidden=(256, 256, 256),
     correction_hidden=(64, 64),
 )
-SMOKE_STUDENT = StudentConfig(4, True, (8,), (8,), 8, (8,), (8,), (8,), (8,))
+SMOKE_STUDENT = StudentConfig(4, "posterior", (8,), (8,), 8, (8,), (8,), (8,), (8,))
 
 
 @dataclass(frozen=True)

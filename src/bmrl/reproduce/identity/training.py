@@ -101,7 +101,7 @@ def _with_distance(row: Row, whole: Lesson) -> Row:
 
 def bases(setting: Setting) -> dict[str, DistillConfig]:
     """The default student and the one whose f has no posterior and learns from the distillation alone, both short."""
-    mean = replace(setting.short, student=replace(setting.short.student, posterior=False))
+    mean = replace(setting.short, student=replace(setting.short.student, pooling="mean"))
     return {"base": setting.short, "mean": mean}
 
 
@@ -176,6 +176,6 @@ def ablated(base: DistillConfig) -> dict[str, DistillConfig]:
         "identity for xi_S": replace(base, student=replace(student, correction_identity=False)),
         "gradients of G_S and xi_S": replace(base, parts=Parts(proposal_gradients=False)),
     }
-    if student.posterior:
+    if student.pooling == "posterior":
         found["labels"] = replace(base, student=replace(student, labels=False))
     return found
