@@ -307,6 +307,8 @@ def refused(*words: str | Path) -> str:
 
 def test_help_and_bad_words() -> None:
     assert "evaluate" in bmrl("--help").stdout
+    module = subprocess.run([sys.executable, "-m", "bmrl", "--help"], capture_output=True, text=True, check=True)
+    assert module.stdout == bmrl("--help").stdout
     assert "point-gaol" in refused("run", "point-gaol", "--out", "x")
     assert "medium" in refused("run", "point-goal", "--out", "x", "--scale", "medium")
     assert "seed" in refused("run", "point-goal", "--out", "x", "--seed", str(2**32))

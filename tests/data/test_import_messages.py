@@ -121,6 +121,6 @@ def test_a_column_that_names_no_mdps(table, monkeypatch):
         few.setattr("bmrl.data.intake.MAX_MDPS", 3)
         with pytest.raises(BmrlError, match=r"line 7 \(mdp\): there are more than 3 MDPs: .* names them\?$"):
             run(table, MAPPING + 'mdp = "row"\n')
-    monkeypatch.setattr("bmrl.data.intake.most_open_files", lambda: 104)
+    monkeypatch.setattr("bmrl.data.intake.raise_open_files_limit", lambda: 104)
     with pytest.raises(BmrlError, match=r"more than 2 MDPs: .*; if so, let processes hold more files open \(ulimit"):
         run(table, MAPPING + 'mdp = "row"\n')

@@ -32,7 +32,7 @@ from bmrl.runs.storage import (
     commit_directory,
     committed_names,
     locate,
-    most_open_files,
+    raise_open_files_limit,
     read_manifest,
     refuse_links,
     require_format,
@@ -237,7 +237,7 @@ def read_batches(directory: str | os.PathLike[str]) -> list[Batch]:
     refuse_links(root)
     names = batch_names(root)
     check_names(root, names)
-    most_open_files()  # as many as the system allows: large arrays are mapped, and a mapping holds a file open
+    raise_open_files_limit()  # as many as the system allows: large arrays are mapped, and a mapping holds a file open
     batches = [read_batch(root / name) for name in names]
     if found := differences(root, {batch.name: traits(batch) for batch in batches}):
         raise BmrlError(found[0])

@@ -14,7 +14,7 @@ from bmrl.data.mapping import NONE, Mapping, Pick
 from bmrl.data.parameters import read_parameters
 from bmrl.data.readers import MISSING_FLAG, Chunk, Key, Reader, Source, Times, Use
 from bmrl.data.sources import ONLY, discrete_observations, name_from_file
-from bmrl.runs.storage import Scratch, ScratchArray, most_open_files
+from bmrl.runs.storage import Scratch, ScratchArray, raise_open_files_limit
 
 MAX_MDPS = 10_000  # a column that names more is hardly that of the MDPs
 OTHER_FILES = 100  # that the process holds open: the logs, libraries, the screen
@@ -58,7 +58,7 @@ class Intake:
         self._zone = _zone(mapping)
         self._marks = _marks(mapping)
         self.parameters = read_parameters(mapping)
-        self._most = min(MAX_MDPS, (most_open_files() - OTHER_FILES) // 2)  # two arrays of each wait in files
+        self._most = min(MAX_MDPS, (raise_open_files_limit() - OTHER_FILES) // 2)  # two arrays of each wait in files
         self.labels = Labels(self._place, [], [], None)
 
     def read(self, reader: Reader) -> None:

@@ -327,8 +327,8 @@ def open_log(path: Path) -> TextIO:
     return file
 
 
-def most_open_files() -> int:
-    """How many files this process may hold open from now on: as many as the system lets it."""
+def raise_open_files_limit() -> int:
+    """Let this process hold as many files open as the system allows; returns how many that are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != soft:
         with suppress(ValueError, OSError):  # macOS takes less than it says that it takes
