@@ -2,6 +2,7 @@ import json
 import logging
 import os
 import resource
+import stat
 from typing import NamedTuple
 
 import equinox as eqx
@@ -12,7 +13,7 @@ import pytest
 
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.runs import checkpoint, storage
-from bmrl.runs.checkpoint import latest_checkpoint, load_tree, save_checkpoint, save_tree
+from bmrl.runs.checkpoint import latest_checkpoint, load_tree, save_arrays, save_checkpoint, save_tree
 
 
 class State(NamedTuple):
@@ -60,6 +61,15 @@ def test_a_tree_comes_back_bit_for_bit(tmp_path):
     assert_same(loaded, TREE)
     for leaf in jax.tree.leaves(loaded):
         assert type(leaf) is np.ndarray and leaf.flags.writeable
+
+
+def test_the_file_is_as_readable_as_others(tmp_path):
+    before = os.umask(0o027)
+    try:
+        save_arrays(tmp_path, {"x": np.zeros(3)})
+    finally:
+        os.umask(before)
+    assert stat.filemode((tmp_path / "arrays.safetensors").stat().st_mode) == "-rw-r-----"
 
 
 def test_like_may_be_shapes_alone(tmp_path):

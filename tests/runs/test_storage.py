@@ -90,6 +90,17 @@ def directory(path):
     path.mkdir()
 
 
+def test_what_another_user_may_not_read_is_not_called_damaged(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "a.bin").touch()
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(BmrlError, match=r"a\.bin may not be read by this user: change its permissions") as caught:
+        storage.open_regular(tmp_path / "a.bin")
+    assert not isinstance(caught.value, CorruptError)
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [

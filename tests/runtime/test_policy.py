@@ -119,6 +119,15 @@ def test_an_observation_that_cannot_be_used_has_the_fallback_alone(row, column, 
     assert same(after[:-1], state[:-1])
 
 
+def test_what_is_masked_is_missing():
+    policy, s = policy_of("value"), np.ma.masked_array(np.zeros((2, 3)), mask=[[0, 1, 0], [0, 0, 0]])
+    actions, state = policy.predict(s)
+    np.testing.assert_array_equal(actions[0], FALLBACK)
+    assert state.reasons == ("observation[1] is nan, outside [-4, 4]", "")
+    with pytest.raises(BmrlError, match="observation is an array of <U1, numbers are needed"):
+        policy.predict(np.ma.masked_array(["a", "b", "c"], mask=[0, 1, 0]))
+
+
 @given(part=st.integers(0, 3), bad=BAD, kind=st.sampled_from(KINDS), row=st.integers(0, 1))
 def test_a_bad_transition_never_enters_the_context(part, bad, kind, row):
     policy, rng = policy_of(kind), np.random.default_rng(0)

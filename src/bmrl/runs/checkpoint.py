@@ -49,10 +49,14 @@ def save_arrays(directory: Path, arrays: Mapping[str, Any]) -> None:
 
     Raises ``OSError`` where the disk is full.
     """
+    path = directory / ARRAYS
+    path.touch()
+    mode = path.stat().st_mode  # as the user's umask has it; the library lets nobody else read
     try:
-        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, directory / ARRAYS)
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
     except SafetensorError as error:
         raise OSError(str(error)) from error
+    path.chmod(mode)
 
 
 def load_tree(directory: Path, like: Any) -> Any:

@@ -301,10 +301,15 @@ def encode_json(data: Any, path: Path) -> bytes:
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Opens a file to read; raises ``CorruptError`` where it is missing or is a link, a pipe or a device."""
+    """Opens a file to read; raises ``CorruptError`` where it is missing or is a link, a pipe or a device.
+
+    Raises ``BmrlError`` where this user may not read it.
+    """
     try:
         # O_NONBLOCK: a named pipe put in the place of a file must not make its reader wait.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise BmrlError(f"{path} may not be read by this user: change its permissions") from error
     except OSError as error:
         reason = "is a symbolic link" if path.is_symlink() else f"cannot be opened ({error.strerror})"
         raise CorruptError(f"{path} {reason}; {_REMEDY}") from error

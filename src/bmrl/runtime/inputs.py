@@ -13,8 +13,10 @@ Array = NDArray[Any]
 
 
 def array_of(name: str, values: Any) -> Array:
-    """An array of numbers of any shape; a missing one (None) is NaN. Raises BmrlError for anything else."""
+    """An array of numbers of any shape; a missing one (None, or masked) is NaN. Raises BmrlError for anything else."""
     try:
+        if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "biuf":
+            values = np.ma.filled(values.astype(np.float64), np.nan)
         array = np.asarray(values)
         if array.dtype == object and all(x is None or isinstance(x, Real) for x in array.flat):
             array = array.astype(np.float64)

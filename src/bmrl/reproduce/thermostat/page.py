@@ -107,6 +107,8 @@ def verdict(rows: Sequence[Row]) -> str:
 def summary(rows: Sequence[Row]) -> str:
     """Markdown: what each method used, cost and failed to keep, a week and house on average over houses and seeds."""
     lines = [
+        "A week, on average over the ten houses and the seeds:",
+        "",
         "| method | discomfort (K h) | electricity (kWh) | cost (EUR) | reward (EUR) |",
         "|---|---:|---:|---:|---:|",
     ]
@@ -163,7 +165,7 @@ def _name(method: str, variant: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.0%}".replace("-", "−")
+    return f"{share:.1%}".replace("-", "−")
 
 
 INTRODUCTION = """# Thermostats
