@@ -1,10 +1,13 @@
 """Logs of buildings: local clocks, gaps, months in a file each."""
 
+import io
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from rich.console import Console
 
+from bmrl.data.import_report import problems_table
 from bmrl.errors import BmrlError
 from tests.data.logs import csv, problems, run
 
@@ -26,13 +29,13 @@ step = "15 min"
 """
 
 
-def building(start, rows, leave_out=()):
-    """What a local clock showed every quarter of an hour, with what was logged then."""
+def building(start, rows, leave_out=(), minutes=15):
+    """What a local clock showed every quarter of an hour, or so, with what was logged then."""
     begin = datetime.fromisoformat(start).replace(tzinfo=VIENNA).astimezone(ZoneInfo("UTC"))
     lines = []
     for row in range(rows):
         if row not in leave_out:
-            shown = (begin + timedelta(minutes=15 * row)).astimezone(VIENNA)
+            shown = (begin + timedelta(minutes=minutes * row)).astimezone(VIENNA)
             lines.append(f"{shown:%Y-%m-%d %H:%M},b7,{20 + row / 100},5,{16 + row % 8 + 0.5},{-row}")
     return "time,building,indoor,outdoor,setpoint,reward\n" + "\n".join(lines)
 
@@ -46,6 +49,40 @@ def test_a_clock_that_changes(tmp_path, start, kind):
     _, (batch,) = run(tmp_path, BUILDING + 'timezone = "Europe/Vienna"')
     assert (batch.size, batch.episodes) == (39, 1)
     assert batch.rewards.tolist() == [-float(row) for row in range(1, 40)]
+
+
+def test_an_hourly_log_over_the_change_in_autumn(tmp_path):
+    """02:00 comes twice. What is said of a time that does come twice asks for no timezone where there is one."""
+    hourly = BUILDING.replace("15 min", "1 h") + 'timezone = "Europe/Vienna"'
+    csv(tmp_path, building("2021-10-30 12:00", 40, minutes=60))
+    _, (batch,) = run(tmp_path, hourly)
+    assert (batch.size, batch.episodes) == (39, 1)
+    assert batch.rewards.tolist() == [-float(row) for row in range(1, 40)]
+    (tmp_path / "batches").rename(tmp_path / "other")
+    csv(tmp_path, building("2021-10-30 12:00", 40, minutes=60).replace("10-31 03:00", "10-31 02:00"))
+    for mapping, asks in ((hourly, False), (BUILDING, True)):
+        imported, _ = run(tmp_path, mapping, "log.csv")
+        assert {problem.kind for _, problem in imported.problems} >= {"repeated"}
+        console = Console(width=400, file=io.StringIO())
+        console.print(problems_table(imported))
+        assert ("needs its timezone" in console.file.getvalue()) is asks
+
+
+def test_a_log_with_the_newest_first(tmp_path):
+    """Rows are sorted, but not around an hour that comes twice: there only their order tells the time."""
+    mapping = BUILDING + 'timezone = "Europe/Vienna"\nunordered = "sort"'
+    for start in ("2021-10-29 00:00", "2021-10-31 00:00"):
+        head, *lines = building(start, 40).splitlines()
+        csv(tmp_path, "\n".join([head, *lines[::-1]]))
+        if start == "2021-10-29 00:00":
+            _, (batch,) = run(tmp_path, mapping)
+            assert batch.rewards.tolist() == [-float(row) for row in range(1, 40)]
+            (tmp_path / "batches").rename(tmp_path / "other")
+        else:
+            with pytest.raises(
+                BmrlError, match=r"\(timezone\): .*line 26: 2021-10-31 02:45:00 .* put the oldest first"
+            ):
+                run(tmp_path, mapping, "log.csv")
 
 
 def test_gaps_in_a_building(tmp_path):

@@ -29,18 +29,15 @@ SAYS = {
     "order": ("unordered", 'an earlier episode goes on in the next row: unordered = "sort" puts rows in order'),
     "backwards": (
         "unordered",
-        'time goes back in the next row: unordered = "sort" puts rows in order; a clock that is changed in autumn '
-        'needs its timezone = "Europe/Vienna"',
+        'time goes back in the next row: unordered = "sort" puts rows in order',
     ),
     "repeated": (
         "duplicates",
-        'the next row has the same time: duplicates = "first" or "last" keeps one of them; a clock that is changed in '
-        'autumn needs its timezone = "Europe/Vienna"',
+        'the next row has the same time: duplicates = "first" or "last" keeps one of them',
     ),
     "gap": (
         "gaps",
-        'the next row is not a step away: gaps = "cut" ends episodes there, "keep" goes on; or another step; a clock '
-        'that is changed in spring needs its timezone = "Europe/Vienna"',
+        'the next row is not a step away: gaps = "cut" ends episodes there, "keep" goes on; or another step',
     ),
     "terminal": (
         "terminal_observation",
@@ -67,6 +64,7 @@ SAYS = {
     ),
     "alone": ("episode", "no row is followed by another one of its episode: there is no transition"),
 }
+CHANGES = {"backwards": "autumn", "repeated": "autumn", "gap": "spring"}  # problems that a clock's change makes
 
 
 @dataclass
@@ -112,6 +110,8 @@ def problems_table(imported: Imported) -> Table:
         table.add_column(head, overflow="fold", justify="right" if head == "rows" else "left")
     for name, problem in imported.problems:
         key, what = SAYS[problem.kind]
+        if problem.kind in CHANGES and imported.mapping.timezone is None:
+            what += f'; a clock that is changed in {CHANGES[problem.kind]} needs its timezone = "Europe/Vienna"'
         line = imported.mapping.lines.get(key)
         place = f"line {line}: {key}" if line else f"add {key}"
         table.add_row(name, problem.where, f"{problem.count:,}", place, what)

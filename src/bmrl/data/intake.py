@@ -196,7 +196,7 @@ class Intake:
             if self.mapping.parameters is not None and name not in self.parameters:
                 raise self.mapping.error("parameters", f"{self.mapping.parameters.file} has no row of {name!r}")
             assert self._type is not None
-            clock = None if self._zone is None else Clock(self._zone)
+            clock = None if self._zone is None else Clock(self._zone, self.mapping.step or np.inf)
             self.logs[name] = Log(self.scratch((0,), self._type), clock)
         return self.logs[name]
 
@@ -251,12 +251,19 @@ class Intake:
             raise self.mapping.error("time", f"{place}: the column {column!r} is empty or no time")
         if log.clock is None:
             return values
-        seconds, skipped = log.clock.utc(values)
-        if skipped.any():
-            row = int(np.flatnonzero(skipped)[0])
+        seconds, skipped, back = log.clock.utc(values)
+        back &= self.mapping.unordered == "sort"  # otherwise rows that go back are refused, all of them
+        if (odd := np.flatnonzero(skipped | back)).size:
+            row, zone = int(odd[0]), self.mapping.timezone
             place = self.readers[number].where(chunk.first + int(part[row]))
             shown = str(np.datetime64(round(values[row]), "s")).replace("T", " ")
-            raise self.mapping.error("timezone", f"{place}: clocks in {self.mapping.timezone} never showed {shown}")
+            raise self.mapping.error(
+                "timezone",
+                f"{place}: clocks in {zone} never showed {shown}"
+                if skipped[row]
+                else f"{place}: {shown} is earlier than the row before, by an hour that clocks in {zone} show twice; "
+                "which of the two a row is from only rows in order tell: put the oldest first, or give times in UTC",
+            )
         return seconds
 
     def _single(self, chunk: Chunk, key: str) -> Array:
