@@ -97,6 +97,32 @@ def test_many_numbered_columns_and_a_parquet_file(tmp_path):
     assert (said["mdp"], said["time"], said["step"]) == ("task_id", "timestamp", "10 s")
 
 
+def numbered(*stems):
+    """Six columns of each stem."""
+    return {f"{stem}_{number}": np.linspace(-0.5, 0.5, 3) for stem in stems for number in range(6)}
+
+
+@pytest.mark.parametrize("file", ["log.csv", "log.npz"])
+def test_many_numbered_actions(tmp_path, file):
+    columns = {"ep": np.zeros(3), **numbered("obs", "act"), "rew": np.zeros(3), "done": np.zeros(3)}
+    np.savez(tmp_path / "log.npz", **columns)
+    lines = [columns, *zip(*columns.values(), strict=True)]
+    csv(tmp_path, "\n".join(",".join(map(str, line)) for line in lines))
+    text = suggest(str(tmp_path / file))
+    said = tomllib.loads(text)
+    assert (said["observations"], said["actions"]) == (["obs_0:obs_5"], ["act_0:act_5"])
+    assert "low" not in said and "high" not in said
+
+
+def test_numbered_actions_are_no_observations(tmp_path):
+    """And where other columns lie between those of a kind, a range would take these, too."""
+    act = numbered("act")
+    pairs = [*zip(act.items(), numbered("x").items(), strict=True)]
+    np.savez(tmp_path / "log.npz", rewards=np.zeros(3), **dict(pair for both in pairs for pair in both))
+    said = tomllib.loads(suggest(str(tmp_path / "log.npz")))
+    assert (said["actions"], said["observations"]) == ([*act], [f"x_{number}" for number in range(6)])
+
+
 def minari_dataset(place, space):
     """A dataset's directory with an action space."""
     (place / "it-v0" / "data").mkdir(parents=True)

@@ -123,7 +123,7 @@ class Draft:
             used = {name.removeprefix("not ") for name in self._uses.values()} | set(self._action_columns())
             used |= {name for name in self._columns if name.lower() in DONES}
             free = [c.name for c in self._columns.values() if c.kind == "number" and c.name not in used]
-            names = numbered or free
+            names = self._in_short(numbered) or free
             self._say("observations", names or "?", "what the policy will see: take out what it will not")
         if "next_observations" in self._uses:
             self._say("next_observations", [self._uses["next_observations"]])
@@ -133,9 +133,16 @@ class Draft:
             return [self._uses["actions"]]
         return _numbered(self._columns, ("act", "action", "a", "u"))
 
+    def _in_short(self, names: list[str]) -> list[str]:
+        """Columns as a range, where they are many and side by side."""
+        known = list(self._columns)
+        start = known.index(names[0]) if names else 0
+        side_by_side = known[start : start + len(names)] == names
+        return [f"{names[0]}:{names[-1]}"] if side_by_side and len(names) > 3 else names
+
     def _actions(self) -> None:
         names = self._action_columns()
-        self._say("actions", names or "?", "" if names else "the columns of what was decided")
+        self._say("actions", self._in_short(names) or "?", "" if names else "the columns of what was decided")
         space = minari_space(minari_metadata(self._source.path), "action_space") if self._source.minari else {}
         if space and space.get("type") != "Box":
             self._say(
@@ -257,9 +264,9 @@ def _toml(value: Any) -> str:
 
 
 def _numbered(names: Iterable[str], stems: Sequence[str]) -> list[str]:
-    """Columns named by a stem and a number, as "obs_0", "obs_1": as a range if there are many."""
+    """Columns named by a stem and a number, as "obs_0", "obs_1"."""
     for stem in stems:
         found = [name for name in names if re.fullmatch(rf"{stem}[_.\[]?\d+\]?", name, re.IGNORECASE)]
         if found:
-            return [f"{found[0]}:{found[-1]}"] if len(found) > 3 else found
+            return found
     return []
