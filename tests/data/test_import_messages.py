@@ -78,6 +78,40 @@ def test_arrays_with_time_first(tmp_path, axes, says):
         run(tmp_path, MAPPING + f'axes = "{axes}"')
 
 
+MINARI = """
+observations = "observations"
+actions = "actions"
+rewards = "rewards"
+terminations = "none"
+groups = "episode_*"
+"""
+BOX = {"type": "Box", "low": [-1], "high": [1]}
+
+
+def minari_dataset(place, arrays, **spaces):
+    """The directory of a dataset of one episode."""
+    data = place / "it-v0" / "data"
+    data.mkdir(parents=True)
+    (data / "metadata.json").write_text(json.dumps({name: json.dumps(space) for name, space in spaces.items()}))
+    with h5py.File(data / "main_data.hdf5", "w") as file:
+        for name, values in {**arrays, "rewards": np.ones(2)}.items():
+            file[f"episode_0/{name}"] = values
+
+
+@pytest.mark.parametrize("kind", ["Discrete", "MultiDiscrete", "MultiBinary"])
+def test_actions_that_are_choices(tmp_path, kind):
+    """Those of Minari's datasets say so. What is left out of them does not matter."""
+    arrays = {"observations": np.ones((3, 2)), "actions/mode": np.arange(2), "actions/heat": np.full(2, 0.5)}
+    observed = {"type": "MultiBinary", "n": 2}
+    decided = {"type": "Dict", "subspaces": {"mode": {"type": kind}, "heat": BOX}}
+    minari_dataset(tmp_path, arrays, observation_space=observed, action_space=decided)
+    says = rf"line 3 \(actions\): 'actions/mode' of .*main_data.hdf5 is {kind}: choices, and no learner of bmrl"
+    with pytest.raises(BmrlError, match=says):
+        run(tmp_path, MINARI.replace('"actions"', '"actions/mode"') + "low = 0\nhigh = 2", "it-v0")
+    _, (batch,) = run(tmp_path, MINARI.replace('"actions"', '"actions/heat"'), "it-v0")
+    assert batch.actions.ravel().tolist() == [0.5, 0.5]
+
+
 SPACE = {"type": "Dict", "subspaces": {"room": {"type": "Discrete", "n": 3}, "pose": {"type": "Box"}}}
 
 
@@ -91,21 +125,13 @@ SPACE = {"type": "Dict", "subspaces": {"room": {"type": "Discrete", "n": 3}, "po
 )
 def test_observations_that_are_choices(tmp_path, space, names):
     """Those of Minari's datasets say so. What is left out of them does not matter."""
-    data = tmp_path / "it-v0" / "data"
-    data.mkdir(parents=True)
-    metadata = {"observation_space": json.dumps(space), "action_space": '{"type": "Box", "low": [-1], "high": [1]}'}
-    (data / "metadata.json").write_text(json.dumps(metadata))
     name = "/".join(["observations", *names])
-    with h5py.File(data / "main_data.hdf5", "w") as file:
-        for array, values in {"observations/pose" if names else "pose": np.ones((3, 2)), name: np.arange(3)}.items():
-            file[f"episode_0/{array}"] = values
-        for array in ("actions", "rewards"):
-            file[f"episode_0/{array}"] = np.full(2, 0.5)
-    mapping = (
-        MAPPING.replace('"act"', '"actions"').replace('"rew"', '"rewards"').replace('outcome_of = "this action"\n', "")
-    )
-    mapping = mapping.replace('"obs"', f'"{name}"') + 'groups = "episode_*"'
-    with pytest.raises(BmrlError, match=rf"line 2 \(observations\): '{name}' of .*main_data.hdf5 is Discrete: choices"):
+    pose = {"observations/pose" if names else "pose": np.ones((3, 2))}
+    arrays = {**pose, name: np.arange(3), "actions": np.full(2, 0.5)}
+    minari_dataset(tmp_path, arrays, observation_space=space, action_space=BOX)
+    mapping = MINARI.replace('"observations"', f'"{name}"')
+    says = rf"line 2 \(observations\): '{name}' of .*main_data.hdf5 is (Multi)?Discrete: choices"
+    with pytest.raises(BmrlError, match=says):
         run(tmp_path, mapping, "it-v0")
     other = "observations/pose" if names else "pose"
     drafted = tomllib.loads(suggest(str(tmp_path / "it-v0")))["observations"]

@@ -3,7 +3,7 @@
 import contextlib
 import zoneinfo
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from bmrl.data.episodes import FLAGS, Array, Labels, row_type, scaling
 from bmrl.data.mapping import NONE, Mapping, Pick
 from bmrl.data.parameters import read_parameters
 from bmrl.data.readers import MISSING_FLAG, Chunk, Key, Reader, Source, Times, Use
-from bmrl.data.sources import ONLY, discrete_observations, name_from_file
+from bmrl.data.sources import ONLY, discrete_arrays, name_from_file
 from bmrl.runs.storage import Scratch, ScratchArray, raise_open_files_limit
 
 MAX_MDPS = 10_000  # a column that names more is hardly that of the MDPs
@@ -88,15 +88,11 @@ class Intake:
                 self._take(number, chunk, infos)
 
     def _refuse_choices(self, source: Source) -> None:
-        """Raises ``BmrlError`` where a Minari dataset's observations are choices: as numbers they would be amounts."""
-        discrete = discrete_observations(source)
-        for key in ("observations", "next_observations"):
+        """Raises ``BmrlError`` where numbers of a Minari dataset are choices: they would be taken for amounts."""
+        for key, (space, says) in _CHOICES.items():
+            discrete = discrete_arrays(source, space)
             if odd := [pick.name for pick in self._vectors[key] if pick.name in discrete]:
-                raise self.mapping.error(
-                    key,
-                    f"{odd[0]!r} of {source.path} is Discrete: choices, which are no amounts; make the dataset with "
-                    "one number for each choice (numpy.eye(n)[observations], space Box), or leave it out",
-                )
+                raise self.mapping.error(key, f"{odd[0]!r} of {source.path} is {discrete[odd[0]]}: choices, {says}")
 
     def _unmark(self, chunk: Chunk, uses: dict[str, Use]) -> None:
         """Takes away the numbers that mark a missing value. They are compared as batches have numbers, in float32."""
@@ -318,6 +314,18 @@ _USES: dict[str, Use] = {
     "mdp": "key",
     "episode": "key",
     "time": "time",
+}
+_NO_AMOUNTS = (
+    "which are no amounts; make the dataset with one number for each choice (numpy.eye(n)[observations], space Box), "
+    "or leave it out"
+)
+_CHOICES: dict[str, tuple[Literal["observations", "actions"], str]] = {  # key -> the space, and what to say of choices
+    "observations": ("observations", _NO_AMOUNTS),
+    "next_observations": ("observations", _NO_AMOUNTS),
+    "actions": (
+        "actions",
+        "and no learner of bmrl has discrete ones; if they are amounts, make the dataset with a Box",
+    ),
 }
 _VECTOR_FIELDS = {"observations": "observations", "actions": "actions", "next_observations": "following"}
 

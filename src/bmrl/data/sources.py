@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bmrl.data.mapping import Mapping
 from bmrl.data.readers import Reader, Source, natural
@@ -104,23 +104,26 @@ def minari_space(metadata: dict[str, Any], name: str) -> dict[str, Any]:
     return space if isinstance(space, dict) else {}
 
 
-def discrete_observations(source: Source) -> list[str]:
-    """The arrays of a Minari dataset whose numbers are choices, by its observation space."""
+def discrete_arrays(source: Source, key: Literal["observations", "actions"]) -> dict[str, str]:
+    """The arrays of a Minari dataset whose numbers are choices, by its space: {name: the space's type}."""
     if not source.minari:
-        return []
-    found = []
-    waiting: list[tuple[str, Any]] = [("observations", minari_space(minari_metadata(source.path), "observation_space"))]
+        return {}
+    choices = ["Discrete", "MultiDiscrete"]
+    if key == "actions":  # as an observation, 0 or 1 is an amount, too
+        choices.append("MultiBinary")
+    found = {}
+    waiting: list[tuple[str, Any]] = [(key, minari_space(minari_metadata(source.path), f"{key[:-1]}_space"))]
     while waiting:
         name, space = waiting.pop()
         if not isinstance(space, dict):
             continue
-        if space.get("type") in ("Discrete", "MultiDiscrete"):
-            found.append(name)
+        if space.get("type") in choices:
+            found[name] = space["type"]
         within = space.get("subspaces")
         if isinstance(within, list):  # of a Tuple
             within = {f"_index_{number}": each for number, each in enumerate(within)}
         if isinstance(within, dict):
-            waiting += [(f"{name}/{key}", each) for key, each in within.items()]
+            waiting += [(f"{name}/{part}", each) for part, each in within.items()]
     return found
 
 

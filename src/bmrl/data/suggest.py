@@ -10,7 +10,7 @@ import numpy as np
 
 from bmrl.data.mapping import Mapping, one_line
 from bmrl.data.readers import Source, Times
-from bmrl.data.sources import discrete_observations, find_sources, minari_metadata, minari_space, open_reader
+from bmrl.data.sources import discrete_arrays, find_sources, minari_metadata, minari_space, open_reader
 from bmrl.data.survey import LEAST, Column, columns_of, csv_format, episode_groups
 from bmrl.errors import BmrlError
 
@@ -110,7 +110,7 @@ class Draft:
         self._lines.append(f"{key} = {_toml(value)}" + (f"  # {comment}" if comment else ""))
 
     def _observations(self) -> None:
-        discrete = discrete_observations(self._source)
+        discrete = discrete_arrays(self._source, "observations")
         if "observations" in discrete:
             self._say("observations", "?", "these are Discrete: choices, which are no amounts; one number each, as Box")
             return
