@@ -191,3 +191,11 @@ def test_lengths_that_do_not_fit_are_named(tmp_path):
         BmrlError, match=r"axes.*x.npz: arrays of unequal length \(observations 10, actions 10, rewards 7"
     ):
         run(tmp_path, D4RL + 'outcome_of = "this action"')
+
+
+def test_a_time_that_is_missing(tmp_path):
+    """NaT is no time, as an empty cell is none."""
+    times = np.array(["2021-01-01T00", "NaT", "2021-01-01T02"], "M8[h]")
+    np.savez(tmp_path / "log.npz", s=np.ones(3), a=np.full(3, 0.5), r=np.ones(3), t=times)
+    with pytest.raises(BmrlError, match=r"\(time\): .*log.npz, row 1: the column 't' is empty or no time"):
+        run(tmp_path, PLAIN + 'time = "t"\nstep = "1 h"\nunordered = "sort"')

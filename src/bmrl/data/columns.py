@@ -24,7 +24,8 @@ def convert(values: Array, use: Use, where: Any) -> Any:
         missing = np.isnan(names[codes]) if kind == "f" else np.zeros(len(codes), bool)
         return key_of(names.tolist(), np.where(missing, -1, codes).astype(np.int64))
     if use == "time" and kind == "M":
-        return Times(values.astype("M8[us]").astype(np.int64) / 1e6, "local")
+        seconds = values.astype("M8[us]").astype(np.int64) / 1e6
+        return Times(np.where(np.isnat(values), np.nan, seconds), "local")
     if kind not in "biuf":
         raise BmrlError(f"{where(0)} has dtype {values.dtype}, numbers are needed")
     return flags_of(values.astype(np.float64), where) if use == "flag" else Times(values.astype(np.float64), "number")
