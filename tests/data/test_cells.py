@@ -174,6 +174,16 @@ def test_dates_and_times_in_two_columns(tmp_path):
         run(tmp_path, TIMES.replace("clock", "hour"), "log.csv")
 
 
+@pytest.mark.parametrize(("year", "zone"), [(2021, ""), (2021, "Z"), (2021, "+01:00"), (1500, ""), (2500, "Z")])
+def test_times_of_nine_decimals(tmp_path, year, zone):
+    """Years that nanoseconds do not tell are read as ever."""
+    decimals = "123456789" if year == 2021 else "123456"
+    lines = [f"{year}-01-01T00:00:{second:02d}.{decimals}{zone},{second},.5,1" for second in range(3)]
+    csv(tmp_path, "t,s,a,r\n" + "\n".join(lines))
+    _, (batch,) = run(tmp_path, PLAIN + 'time = "t"\nstep = "1 s"')
+    assert (batch.size, batch.episodes) == (2, 1)
+
+
 def test_two_columns_of_times_in_parquet(tmp_path):
     columns = {"s": [1.0, 2.0], "a": [0.5] * 2, "r": [1.0] * 2, "date": [date(2021, 1, 1)] * 2}
     table = pa.table(columns | {"clock": [time(0, 0), time(0, 15)]})

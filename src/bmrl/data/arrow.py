@@ -140,7 +140,7 @@ def _times(column: Any, where: Any, mapping: mapping_module.Mapping) -> Times:
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         zoned = pa.types.is_timestamp(kind) and kind.tz is not None
-        return Times(_seconds(column.cast(pa.timestamp("us"), safe=False)), "utc" if zoned else "local")
+        return Times(_seconds(column), "utc" if zoned else "local")
     if not _is_text(kind):
         return Times(_numbers(column, where, mapping), "number")
     text = pc.utf8_trim_whitespace(column)
@@ -177,6 +177,9 @@ def _clocks(mapping: mapping_module.Mapping) -> Sequence[Any]:
         (numbers, "number"),
         (lambda text: _seconds(pc.cast(text, pa.timestamp("us"))), "local"),
         (lambda text: _seconds(pc.cast(text, pa.timestamp("us", "UTC"))), "utc"),
+        # Of more than six decimals. These are last, as nanoseconds tell the years 1678 to 2261 alone.
+        (lambda text: _seconds(pc.cast(text, pa.timestamp("ns"))), "local"),
+        (lambda text: _seconds(pc.cast(text, pa.timestamp("ns", "UTC"))), "utc"),
     ]
 
 
@@ -200,7 +203,7 @@ def _first_odd(text: Any, mapping: mapping_module.Mapping) -> int:
 
 
 def _seconds(times: Any) -> NDArray[np.float64]:
-    micros = times.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    micros = times.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).to_numpy(zero_copy_only=False)
     return np.asarray(micros, np.float64) / 1e6
 
 
