@@ -163,6 +163,9 @@ def test_a_family_of_ones_own_is_recovered_where_its_file_is_loaded(tmp_path, da
     write(tmp_path / "others" / "mdp-000")
     with pytest.raises(BmrlError, match=r"it is the family 'taps', the batches are of 'point-goal'"):
         export_minari(tmp_path / "others", "me/others", "test", f"{path}:TAPS")
+    write(tmp_path / "none" / "mdp-000", family=None, mdp=None)
+    with pytest.raises(BmrlError, match=r'the batches in .*none are of no family; .* the line family = "taps"$'):
+        export_minari(tmp_path / "none", "me/none", "test", f"{path}:TAPS")
 
 
 def test_an_unknown_family_has_no_environment(tmp_path, datasets):

@@ -66,7 +66,7 @@ def export_minari(directory: Path, name: str, split: str = "train", family: str 
     place, temporary = root / split, root / f".{split}.tmp"
     if place.exists():
         raise BmrlError(f"{place} is already there: remove it, or export under another name")
-    known = _family(batches[0].manifest["family"], family)
+    known = _family(batches[0].manifest["family"], family, directory)
     entries = []
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # a kill may have left it
@@ -85,11 +85,16 @@ def export_minari(directory: Path, name: str, split: str = "train", family: str 
     return [entry["id"] for entry in entries]
 
 
-def _family(name: str | None, word: str | None) -> Family | None:
+def _family(name: str | None, word: str | None, directory: Path) -> Family | None:
     """The family of the batches, by their manifests or by the user's word for one of their own."""
     if word is None:
         return None if name is None else FAMILIES.get(name)
     family = load_family(word).family
+    if name is None:
+        raise BmrlError(
+            f"--family {word}: the batches in {directory} are of no family; import them once more, by a mapping with "
+            f'the line family = "{family.name}"'
+        )
     if family.name != name:
         raise BmrlError(f"--family {word}: it is the family {family.name!r}, the batches are of {name!r}")
     return family
