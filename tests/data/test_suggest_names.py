@@ -1,6 +1,9 @@
 """Drafts of files as people have them: names, times and numbers that are not quite those of a textbook."""
 
+import tomllib
+
 import numpy as np
+import pytest
 
 from bmrl.data.suggest import suggest
 from tests.data.logs import csv
@@ -21,3 +24,41 @@ def test_rewards_in_a_column_are_rows(tmp_path):
     np.savez(tmp_path / "log.npz", obs=np.ones((9, 2)), act=np.zeros((9, 1)), rew=np.ones((9, 1)))
     draft = suggest(str(tmp_path / "log.npz"))
     assert "axes" not in draft and 'outcome_of = "this action"' in draft
+
+
+def rows(head, *columns):
+    return head + "\n" + "\n".join(",".join(map(str, row)) for row in zip(*columns, strict=True))
+
+
+TEMPERATURES = [20.5, 20.5, 21.0, 20.75, 20.5, 20.25, 20.5, 20.75]
+
+
+@pytest.mark.parametrize("name", ["time", "measured"])
+def test_a_temperature_is_no_time_where_there_are_times(tmp_path, name):
+    times = [f"2021-01-01 0{hour}:00" for hour in range(8)]
+    for temperatures in (TEMPERATURES, range(8)):
+        csv(tmp_path, rows(f"T,{name},action", temperatures, times, [0.5] * 8))
+        said = tomllib.loads(suggest(str(tmp_path / "log.csv")))
+        assert (said["time"], said["step"], said["observations"]) == (name, "60 min", ["T"])
+
+
+def test_a_temperature_alone_is_no_time(tmp_path):
+    csv(tmp_path, rows("T,action", TEMPERATURES, [0.5] * 8))
+    said = tomllib.loads(suggest(str(tmp_path / "log.csv")))
+    assert "time" not in said and "step" not in said and said["observations"] == ["T"]
+    csv(tmp_path, rows("t,s,action", np.arange(8) / 8, TEMPERATURES, [0.5] * 8))
+    said = tomllib.loads(suggest(str(tmp_path / "log.csv")))
+    assert (said["time"], said["step"], said["observations"]) == ("t", 0.125, ["s"])
+
+
+def test_what_pandas_writes_before_the_first_column(tmp_path):
+    """Its index may have no name: numbers of rows mean nothing, and times need a name."""
+    csv(tmp_path, rows(",s,action", range(8), TEMPERATURES, [0.5] * 8))
+    draft = suggest(str(tmp_path / "log.csv"))
+    assert "#   without a name (number, 0 ... 6)" in draft
+    said = tomllib.loads(draft)
+    assert said["observations"] == ["s"] and "time" not in said
+    csv(tmp_path, rows(",s,action", [f"2021-01-01 0{hour}:00" for hour in range(8)], TEMPERATURES, [0.5] * 8))
+    assert 'time = "?"  # the column of times has no name: give it one in the file' in suggest(
+        str(tmp_path / "log.csv")
+    )

@@ -61,7 +61,8 @@ class Draft:
 
     def __init__(self, source: Source, columns: Sequence[Column], said: dict[str, Any]):
         self._source, self._said = source, said
-        self._columns = {column.name: column for column in columns}
+        self._all = columns
+        self._columns = {column.name: column for column in columns if column.name}  # pandas' index may have none
         self._lines: list[str] = []
         self._uses = self._guess()
 
@@ -92,10 +93,20 @@ class Draft:
             uses["terminations"] = f"not {names['masks']}"
         elif "valids" in uses and "terminations" in uses:
             uses["truncations"] = uses.pop("terminations")
+        uses["time"] = self._guess_time(names)
         return {key: name for key, name in uses.items() if name}
 
+    def _guess_time(self, names: dict[str, str]) -> str:
+        """The column of times: one whose values look so comes before one whose name means it; "" for none."""
+        named = [self._columns[names[word]] for word in NAMES["time"] if word in names]
+        # A "T" that is no count and does not rise is a temperature.
+        named = [c for c in named if c.name.lower() != "t" or c.kind != "number" or c.whole or c.rising]
+        written = [c for c in named if c.kind in ("time", "date", "clock")]
+        times, dates = ([c for c in self._columns.values() if c.kind == kind] for kind in ("time", "date"))
+        return next((c.name for c in (*written, *times, *named, *dates)), "")
+
     def _head(self) -> None:
-        told = [column.told() for column in self._columns.values()]
+        told = [column.told() for column in self._all]
         more = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
         name = self._source.name if self._source.minari else self._source.path.name
         self._lines += [
@@ -211,6 +222,8 @@ class Draft:
             self._say("episode", self._uses["episode"])
         times, written = self._times()
         if not times:
+            if any(column.kind in ("time", "date") for column in self._all):
+                self._say("time", "?", "the column of times has no name: give it one in the file")
             return
         self._say("time", times if len(times) > 1 else times[0])
         if written:
@@ -228,9 +241,9 @@ class Draft:
         """The column of times, or those of dates and of times of the day; and how they are written."""
         first = {c.kind: c for c in reversed(self._columns.values())}
         date, clock = first.get("date"), first.get("clock")
-        column = self._columns.get(self._uses.get("time", ""), first.get("time", date))
-        if column is None:
+        if "time" not in self._uses:
             return [], None
+        column = self._columns[self._uses["time"]]
         if date and clock and column in (date, clock):
             written = clock.time_format and f"{date.time_format or '%Y-%m-%d'} {clock.time_format}"
             return [date.name, clock.name], "?" if date.time_format == "?" else written

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bmrl.data.arrays import ArrayReader
 
 MOST_ODD = 0.1  # of a column's cells, if these are numbers for the rest; half of them, if they are one mark
+MOST_FALLS = 0.1  # of the steps of a column of times: where episodes begin
 SAMPLE_BYTES = 1 << 18  # of a file, or of an array
 ISO = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}))?")
 TIMES: dict[str, tuple[str, str | None]] = {  # how a cell looks -> kind, and how it is written if not in ISO 8601
@@ -48,6 +49,7 @@ class Column:
         low: the least number.
         high: the greatest.
         whole: whether all numbers are whole.
+        rising: whether almost every number is above the one before.
         time_format: how times are written, if not in ISO 8601.
         odd: cells that are no numbers, amid numbers: each once.
     """
@@ -58,6 +60,7 @@ class Column:
     low: float = np.nan
     high: float = np.nan
     whole: bool = False
+    rising: bool = False
     time_format: str | None = None
     odd: tuple[str, ...] = ()
 
@@ -67,7 +70,7 @@ class Column:
         values = f", {self.low:g} ... {self.high:g}" if np.isfinite(self.low) else ""
         slips = [cell for cell in self.odd if cell not in self.marks()]
         odd = f"; but {slips[0]!r}, which import will not take for a number" if slips else ""
-        return f"{self.name}{shape} ({self.kind}{values}{odd})"
+        return f"{self.name or 'without a name'}{shape} ({self.kind}{values}{odd})"
 
     def marks(self) -> list[str]:
         """Those of the odd cells that can hardly be numbers, but mark that there is none."""
@@ -230,4 +233,5 @@ def _from_numbers(name: str, values: Any, shape: tuple[int, ...]) -> Column:
     if not finite.size:
         return Column(name, "number", shape)
     whole = bool((finite == np.round(finite)).all())
-    return Column(name, "number", shape, float(finite.min()), float(finite.max()), whole)
+    rising = bool(np.count_nonzero(np.diff(finite) > 0) > (1 - MOST_FALLS) * (len(finite) - 1))
+    return Column(name, "number", shape, float(finite.min()), float(finite.max()), whole, rising)
