@@ -156,10 +156,16 @@ def test_a_family_of_ones_own_is_recovered_where_its_file_is_loaded(tmp_path, da
     (dataset,) = export_minari(tmp_path / "logs", "me/taps", "test", f"{path}:TAPS")
     dataset = minari.load_dataset(dataset)
     LOADED.clear()
-    with pytest.raises(BmrlError, match=r"taps\.py:TAPS is of a file of yours"):
+    with pytest.raises(BmrlError, match=r"taps\.py:TAPS is of a file of yours.*own\.load_family"):
         dataset.recover_environment()
     family = load_family(f"{path}:TAPS").family
     assert_steps_like(dataset.recover_environment(), family, mdp)
+    another = tmp_path / "elsewhere" / "taps.py"
+    another.parent.mkdir()
+    another.write_text(OWN.replace("- 1", "- 2"))
+    load_family(f"{another}:TAPS")
+    with pytest.raises(BmrlError, match=r"load_family\('PATH/taps\.py:TAPS'\) with the file as it was"):
+        dataset.recover_environment()
     write(tmp_path / "others" / "mdp-000")
     with pytest.raises(BmrlError, match=r"it is the family 'taps', the batches are of 'point-goal'"):
         export_minari(tmp_path / "others", "me/others", "test", f"{path}:TAPS")

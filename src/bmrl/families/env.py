@@ -16,13 +16,20 @@ class FamilyEnv(gymnasium.Env[Array, Array]):
 
     Observations [d_s] and actions [d_a] in [-1, 1] are float32. The infos of `step` are the simulator's.
 
+    Args:
+        family: its name; of a user's own FILE.py:NAME.
+        sha256: of the file that a user's own family must be of. It is part of the environment's specification, so that
+            a Minari dataset recovers its MDP and no other file's.
+        render_mode: nothing is drawn.
+        parameters: the MDP's.
+
     Raises:
-        BmrlError: unknown family, or parameters that `Family.validate` refuses.
+        BmrlError: unknown family, one of another file, or parameters that `Family.validate` refuses.
     """
 
-    def __init__(self, family: str, render_mode: None = None, **parameters: float):
+    def __init__(self, family: str, sha256: str | None = None, render_mode: None = None, **parameters: float):
         self.render_mode = render_mode
-        self._family = get_family(family)
+        self._family = get_family(family, sha256)
         self._mdp = self._family.validate(parameters)
         shape = (self._family.observation_dim,)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float32)

@@ -46,7 +46,7 @@ def load_family(word: str) -> OwnFamily:
     if family.name in FAMILIES:
         raise BmrlError(f"--family {word}: bmrl has a family {family.name!r} of its own; choose another name")
     own = OwnFamily(family, f"{path.name}:{name}", hashlib.sha256(source).hexdigest())
-    LOADED[own.name] = family
+    LOADED[own.name] = own
     _register(own)
     return own
 
@@ -60,5 +60,5 @@ def _register(own: OwnFamily) -> None:
         id=own.family.env_id,
         entry_point="bmrl.families.env:FamilyEnv",
         max_episode_steps=own.family.horizon,
-        kwargs={"family": own.name},
+        kwargs={"family": own.name, "sha256": own.sha256},
     )
