@@ -174,6 +174,26 @@ def test_a_family_of_ones_own_is_recovered_where_its_file_is_loaded(tmp_path, da
         export_minari(tmp_path / "none", "me/none", "test", f"{path}:TAPS")
 
 
+def test_an_environment_of_other_actions_goes_into_no_dataset(tmp_path, datasets, request):
+    """low and high of the mapping are those of the family's actions, or the dataset's actions mean others there."""
+    request.addfinalizer(LOADED.clear)
+    (tmp_path / "taps.py").write_text(OWN)
+    word = f"{tmp_path / 'taps.py'}:TAPS"
+    for high in (2.0, 4.0):
+        noted = {"provenance": {"actions": {"names": ["tap"], "low": [0.0], "high": [high]}}}
+        write(tmp_path / str(high) / "mdp-000", family="taps", mdp={"mark": 0.9}, **SMALL, **noted)
+    with pytest.raises(
+        BmrlError, match=r"mdp-000 was imported with low = \[0.0\] and high = \[4.0\].*high = \[2.0\] in"
+    ):
+        export_minari(tmp_path / "4.0", "me/wrong", family=word)
+    assert not minari.list_local_datasets()
+    export_minari(tmp_path / "2.0", "me/right", family=word)
+    # What bmrl exported has actions of -1 to 1 already, whatever the environment's are.
+    (tmp_path / "mapping.toml").write_text(MAPPING.replace('"infos/force"', ""))
+    import_logs([datasets / "me" / "right" / "train"], tmp_path / "mapping.toml", tmp_path / "again")
+    assert export_minari(tmp_path / "again", "me/again", family=word)
+
+
 def test_an_unknown_family_has_no_environment(tmp_path, datasets):
     write(tmp_path / "mdp-000", family=None, mdp=None)
     (name,) = export_minari(tmp_path, "me/mine")

@@ -31,9 +31,9 @@ from bmrl.evaluate.judging import actions_at, far_share, logged_returns
 from bmrl.figures.judging import plot_judgement
 from bmrl.figures.table import judgement_table
 from bmrl.learned import load_learners, load_student
-from bmrl.policy import action_bounds
 from bmrl.runs.progress import Screen
 from bmrl.runs.storage import verify_directory, write_json
+from bmrl.scaling import action_bounds
 
 INTERVAL = (0.05, 0.95)  # quantiles of the members
 UNSURE = 0.25  # share of far actions from which on the log says little of the policy

@@ -24,6 +24,7 @@ from bmrl.errors import BmrlError
 from bmrl.families import FAMILIES, Family
 from bmrl.families.own import load_family
 from bmrl.runs.storage import read_json, refuse_links, write_json
+from bmrl.scaling import check_action_bounds
 
 if TYPE_CHECKING:
     from minari.data_collector import EpisodeBuffer
@@ -50,7 +51,8 @@ def export_minari(directory: Path, name: str, split: str = "train", family: str 
         split: "train" or "test", what the MDPs are for.
         family: PATH.py:NAME, the user's own family of which the batches are.
 
-    Returns the datasets' ids. Raises ``BmrlError`` where batches are damaged or of another family, the name is none,
+    Returns the datasets' ids. Raises ``BmrlError`` where batches are damaged, of another family or imported with other
+    bounds of the actions than its environments take, the name is none,
     datasets of that name are there, or Minari is not installed.
     """
     with needing_extra():
@@ -67,6 +69,9 @@ def export_minari(directory: Path, name: str, split: str = "train", family: str 
     if place.exists():
         raise BmrlError(f"{place} is already there: remove it, or export under another name")
     known = _family(batches[0].manifest["family"], family, directory)
+    for batch in batches:
+        if known is not None and batch.manifest["mdp"] is not None:  # its environment goes into the dataset
+            check_action_bounds(known, [batch.manifest["mdp"]], [batch], directory)
     entries = []
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # a kill may have left it

@@ -52,6 +52,7 @@ from bmrl.runs.storage import (
     write_json,
 )
 from bmrl.runs.training import DivergedError
+from bmrl.scaling import check_action_bounds
 from bmrl.sources import batch_sources, check_seed, check_sources, learner_sources
 from bmrl.types import Watch
 
@@ -208,7 +209,7 @@ def collect_stage(run: Run, collect_missing: Callable[[Run], None] | None = None
     """Fill batches/ with one batch for each train MDP. Batches that were made elsewhere are taken as they are.
 
     By SAC, ``collect_missing`` fills it: here and all at once, if it is not given. Raises BmrlError for batches that do
-    not fit the family, and where there are none and no family to collect them in.
+    not fit the family or its environments, and where there are none and no family to collect them in.
     """
     experiment, batches = run.experiment, run.directory / "batches"
     present = read_batches(batches) if committed_names(batches) else []
@@ -231,6 +232,7 @@ def collect_stage(run: Run, collect_missing: Callable[[Run], None] | None = None
             )
         if batch.manifest["mdp"] is not None:
             family.validate(batch.manifest["mdp"])
+    check_action_bounds(family, family.test_mdps(), present, batches)  # before anything is trained in vain
     made_here = provenance(logs or experiment.collect, seed)
     if any(batch.manifest["provenance"] != made_here for batch in present):
         log.info("collect: taking the %d batches that are there", len(present))

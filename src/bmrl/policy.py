@@ -27,6 +27,7 @@ from bmrl.runs.storage import MANIFEST, commit_directory, is_committed, read_jso
 from bmrl.runtime import Policy
 from bmrl.runtime.description import FORMAT, VERSION, Description
 from bmrl.runtime.policy import running_mean
+from bmrl.scaling import action_bounds
 
 MARGIN = 0.5  # of the range seen in training: how far beyond it an observation or a reward is still used
 CONTEXTS = 4096  # of the train MDPs' logs, by which the misfit's limits are set
@@ -132,30 +133,6 @@ def describe(
         latent_clip=LATENT_CLIP,
         residuals=[1.0] * outputs,
         misfit_limits=[1e30],
-    )
-
-
-def action_bounds(batches: Sequence[Batch]) -> tuple[np.ndarray, np.ndarray]:
-    """The user's actions that -1 and 1 stand for, [d_a] float32 each: what `bmrl data import` noted, else -1 and 1.
-
-    Raises BmrlError where the batches differ.
-    """
-    found = [_imported_bounds(batch) or ([-1.0] * batch.action_dim, [1.0] * batch.action_dim) for batch in batches]
-    for batch, bounds in zip(batches, found, strict=True):
-        if bounds != found[0]:
-            raise BmrlError(
-                f"{batches[0].name} and {batch.name} scale actions differently ({found[0]} and {bounds}): import both "
-                "with the same low and high"
-            )
-    low, high = (np.array(bound, np.float32) for bound in found[0])
-    return low, high
-
-
-def _imported_bounds(batch: Batch) -> tuple[list[float], list[float]] | None:
-    """``low`` and ``high`` of the mapping that a batch was imported by."""
-    actions = batch.manifest["provenance"].get("actions")
-    return (
-        (actions["low"], actions["high"]) if isinstance(actions, dict) and actions.keys() >= {"low", "high"} else None
     )
 
 

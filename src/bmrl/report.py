@@ -12,7 +12,16 @@ from bmrl.batch_rl import SAC
 from bmrl.data import read_batches
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.evaluate.agents import Agent
-from bmrl.evaluate.evaluate import TEST_SEED, evaluate, learner_agent, nearest, rows_of, soft_values, student_agent
+from bmrl.evaluate.evaluate import (
+    TEST_SEED,
+    context_batches,
+    evaluate,
+    learner_agent,
+    nearest,
+    rows_of,
+    soft_values,
+    student_agent,
+)
 from bmrl.evaluate.identity import held_out_transitions, relabelling_test
 from bmrl.evaluate.rollout import Episodes, run_episodes
 from bmrl.families import get_family
@@ -33,6 +42,7 @@ from bmrl.learned import load_learners, load_student, name_diverged
 from bmrl.pipeline import Run, check_all_sources, taught_variants
 from bmrl.runs.progress import Progress, Screen
 from bmrl.runs.storage import committed_names, read_json, write_json
+from bmrl.scaling import action_bounds, check_action_bounds
 
 TAUGHT = ("tiMe", "nearest teacher", "pooled")  # what knows only the MDPs whose learners did not diverge
 MAX_EPISODES = 1 << 16  # of each MDP: they are played side by side
@@ -63,6 +73,7 @@ def evaluate_stage(
     split = split_of(family, mdps[0]) if mdp else split
     path, pictures = run.directory / "results.json", run.directory / "figures"
     old = read_results(path) if path.exists() else []
+    _check_actions(run, family, mdps, context)
     agents = learned_agents(run, family, mdps, episodes, context)
     check_all_sources(run)
     rows: list[dict[str, Any]] = []
@@ -106,6 +117,18 @@ def evaluate_stage(
             f"the action follows in {test['action_mean']:.0%} (worst pair {test['action_worst']:.0%})"
         )
     console.print(f"results: {path}\nfigures: {pictures}")
+
+
+def _check_actions(run: Run, family: Family, mdps: Sequence[Parameters], context: str) -> None:
+    """Raises BmrlError where the run's logs, the contexts' and the environments differ in what actions stand for."""
+    place = run.directory / "batches"
+    batches = read_batches(place)
+    check_action_bounds(family, mdps, batches, place)
+    if context not in ("episode", "none"):
+        logs = context_batches(Path(context))
+        check_action_bounds(family, mdps, logs, Path(context))
+        if family.action_bounds(mdps[0]) is None:  # no environment says what is right
+            action_bounds([*batches, *logs])
 
 
 def _first_student(run: Run) -> str:

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bmrl.data import read_batches
+from bmrl.data import read_batches, write_batch
 from bmrl.errors import BmrlError
 from bmrl.experiments import get_experiment
 from bmrl.families import LOADED, get_family
 from bmrl.families.own import load_family
-from bmrl.pipeline import check_family, open_run, start_run, with_family
+from bmrl.pipeline import check_family, collect_stage, open_run, start_run, with_family
+from bmrl.report import evaluate_stage
 from bmrl.workflow import run
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-family.md"
@@ -182,6 +183,40 @@ def test_the_word_is_for_the_experiment_own_alone(example):
         get_family("other.py:F")
     assert with_family(own, f"{example}:TANKS").family == "tank.py:TANKS"
     assert get_family("tank.py:TANKS").make_env(hole=0.5, mark=1.0).reset(seed=0)[0].shape == (1,)
+
+
+def test_logs_of_other_actions_than_the_familys_are_refused(example, tmp_path):
+    """The example's actions are 0 to 2: logs that were imported as of 0 to 4 are not of its environments."""
+
+    def logs(high):
+        write_batch(
+            tmp_path / "batches" / "mdp-000",
+            observations=np.zeros((3, 1)),
+            actions=np.zeros((2, 1)),
+            rewards=np.zeros(2),
+            terminations=np.zeros(2, bool),
+            truncations=np.array([False, True]),
+            provenance={"actions": {"names": ["inflow"], "low": [0.0], "high": [high]}},
+        )
+
+    logs(4.0)
+    own = with_family(get_experiment("own", "smoke", 0), f"{example}:TANKS")
+    run = start_run(tmp_path, own)
+    says = r"mdp-000 was imported with low = \[0.0\] and high = \[4.0\].* takes actions from \[0.0\] to \[2.0\]"
+    for stage in (collect_stage, evaluate_stage):
+        with pytest.raises(BmrlError, match=says):
+            stage(run)
+    logs(2.0)
+    collect_stage(run)
+    with pytest.raises(BmrlError, match="has no students"):
+        evaluate_stage(run)
+    # Contexts are compared as the run's own logs are.
+    shutil.copytree(tmp_path / "batches", tmp_path / "others")
+    logs(4.0)
+    (tmp_path / "batches").rename(tmp_path / "wrong")
+    (tmp_path / "others").rename(tmp_path / "batches")
+    with pytest.raises(BmrlError, match=f"wrong: {says}"):
+        evaluate_stage(run, context=str(tmp_path / "wrong"))
 
 
 def test_from_python_it_is_named_as_on_the_command_line(example, tmp_path, monkeypatch):

@@ -340,6 +340,20 @@ def test_logs_of_another_mdp_are_no_context(run: Path) -> None:
     bmrl("evaluate", run, "--mdp", "goal_angle=0", "--context", logs, "--episodes", "1")
 
 
+def test_logs_that_scale_actions_differently_are_no_context(run: Path, tmp_path: Path) -> None:
+    batch = read_batch(run / "batches" / "mdp-000")
+    write_batch(
+        tmp_path / "mdp-000",
+        **{name: getattr(batch, name) for name in ("observations", "actions", "rewards", "terminations")},
+        truncations=batch.truncations,
+        family="point-goal",
+        mdp=batch.manifest["mdp"],
+        provenance={"actions": {"names": ["x", "y"], "low": [0.0, 0.0], "high": [4.0, 4.0]}},
+    )
+    with pytest.raises(BmrlError, match="scale actions differently"):
+        report.evaluate_stage(pipeline.open_run(run), ["goal_angle=0"], context=str(tmp_path))
+
+
 def test_a_directory_that_holds_something_else_is_refused(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("mine")
     message = refused("run", "point-goal", "--scale", "smoke", "--out", tmp_path)

@@ -12,9 +12,10 @@ from bmrl.batch_rl.replay import stack
 from bmrl.data import read_batch, read_batches, write_batch
 from bmrl.distill.contexts import ContextConfig
 from bmrl.errors import BmrlError
-from bmrl.policy import action_bounds, calibrated, student_arrays
+from bmrl.policy import calibrated, student_arrays
 from bmrl.policy import describe as described
 from bmrl.runtime import Policy
+from bmrl.scaling import action_bounds
 
 PAID = (1.0, -1.0)  # in the two MDPs, whatever is done, and some noise
 

@@ -113,6 +113,7 @@ def _write_one(intake: Intake, name: str, found: Episodes, path: Path, reward: s
     provenance = {
         "imported": name,
         "sources": [str(source.path) for source in sources],
+        "exported": all(source.exported for source in sources),
         "mapping": mapping.said,
         "reward": reward,
         "observations": labels.observations,

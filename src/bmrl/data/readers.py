@@ -67,6 +67,7 @@ class Source:
         minari: whether it is a Minari dataset's.
         family: the name of the MDP's family, None if unknown.
         parameters: of the MDP, None if unknown.
+        exported: whether it is a dataset that bmrl made of a batch: its actions are in [-1, 1] already.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class Source:
     minari: bool = False
     family: str | None = None
     parameters: dict[str, float] | None = None
+    exported: bool = False
 
 
 class Reader(ABC):

@@ -162,7 +162,7 @@ def _minari(data: Path) -> Source:
         isinstance(parameters, dict) and all(type(value) in (int, float) for value in parameters.values())
     ):
         raise BmrlError(f"{data.with_name(MINARI_METADATA)}: mdp_params are to be numbers")
-    return Source(data, name, "hdf5", True, family, parameters)
+    return Source(data, name, "hdf5", True, family, parameters, exported="mdp_id" in metadata)
 
 
 def name_from_file(source: Source, mapping: Mapping) -> str:

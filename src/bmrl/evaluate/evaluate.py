@@ -35,6 +35,13 @@ def student_agent(student: Student, config: ContextConfig, context: str, mdps: S
     return StudentAgent(student, config, prior=_evidence_of_logs(student, Path(context), mdps), blank=True)
 
 
+def context_batches(path: Path) -> list[Batch]:
+    """The logs that contexts come from: a directory of batches, or a single batch."""
+    if not path.is_dir():
+        raise BmrlError(f"--context {path}: no such directory; give 'episode', 'none' or a directory of batches")
+    return [read_batch(path)] if (path / MANIFEST).exists() else read_batches(path)
+
+
 def evidence_of_log(student: Student, log: Log, size: int = 64) -> Evidence:
     """Evidence of up to ``size`` transitions, evenly spread over a log."""
     index = np.linspace(0, log.size - 1, min(size, log.size)).astype(int)
@@ -43,9 +50,7 @@ def evidence_of_log(student: Student, log: Log, size: int = 64) -> Evidence:
 
 def _evidence_of_logs(student: Student, path: Path, mdps: Sequence[Parameters]) -> Evidence:
     """The evidence of each MDP's logs."""
-    if not path.is_dir():
-        raise BmrlError(f"--context {path}: no such directory; give 'episode', 'none' or a directory of batches")
-    batches = [read_batch(path)] if (path / MANIFEST).exists() else read_batches(path)
+    batches = context_batches(path)
     for batch in batches:
         check_dimensions(student, batch, path)
     known: dict[tuple[tuple[str, float], ...], Evidence] = {}

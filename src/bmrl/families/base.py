@@ -332,6 +332,10 @@ class Family(ABC):
             BmrlError: no MDP, a negative seed, or see `validate`.
         """
 
+    def action_bounds(self, parameters: Mapping[str, float]) -> tuple[Array, Array] | None:
+        """The actions of an MDP's environment that -1 and 1 stand for, [d_a] each; None where they are -1 and 1."""
+        return None
+
     def figures(self, observations: Array, rewards: Array, infos: Mapping[str, Array]) -> dict[str, Array]:
         """Further numbers of n episodes for their rows of results, [n] each, under names of their own; by default none.
 

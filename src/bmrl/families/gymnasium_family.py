@@ -51,10 +51,35 @@ class GymnasiumFamily(Family):
         """See `Family.simulator`; the environments are stepped in this thread, so `threads` is not used."""
         return GymnasiumSimulator(self, mdps, seed)
 
+    def action_bounds(self, parameters: Mapping[str, float]) -> tuple[Array, Array]:
+        """See `Family.action_bounds`; makes the environment. Raises BmrlError for spaces that are not the family's."""
+        env = self.make(**self.validate(parameters))
+        try:
+            return _bounds(self, env)
+        finally:
+            env.close()
+
     def reference_returns(self, parameters: Mapping[str, float]) -> dict[str, float]:
         """None is known."""
         self.validate(parameters)
         return {}
+
+
+def _bounds(family: GymnasiumFamily, env: "gymnasium.Env[Any, Any]") -> tuple[Array, Array]:
+    """The lowest and highest actions. Raises BmrlError for spaces that are not the family's."""
+    from gymnasium.spaces import Box
+
+    seen, done = env.observation_space, env.action_space
+    if not isinstance(seen, Box) or seen.shape != (family.observation_dim,):
+        raise BmrlError(
+            f"{family.name}: its environment observes {seen}; a Box of shape ({family.observation_dim},) is needed "
+            "(gymnasium.wrappers.FlattenObservation makes one)"
+        )
+    if not isinstance(done, Box) or done.shape != (family.action_dim,) or not done.is_bounded():
+        raise BmrlError(
+            f"{family.name}: its environment takes {done}; a bounded Box of shape ({family.action_dim},) is needed"
+        )
+    return done.low.astype(np.float64), done.high.astype(np.float64)
 
 
 @final
@@ -68,7 +93,7 @@ class GymnasiumSimulator(Simulator):
     def __init__(self, family: GymnasiumFamily, mdps: Sequence[Parameters], seed: int):
         super().__init__(family, mdps, seed)
         self._envs = [family.make(**family.validate(mdp)) for mdp in mdps]
-        bounds = [self._bounds(env) for env in self._envs]
+        bounds = [_bounds(family, env) for env in self._envs]
         self._low, self._high = np.stack([low for low, _ in bounds]), np.stack([high for _, high in bounds])
         self._seeds = np.zeros(self.n, np.int64)
         self._actions = np.zeros((self.n, family.horizon, family.action_dim), np.float32)
@@ -79,22 +104,6 @@ class GymnasiumSimulator(Simulator):
     def frames(self) -> Array:
         """Nothing is drawn: [n, 0, 2, 2]."""
         return np.zeros((self.n, 0, 2, 2), np.float32)
-
-    def _bounds(self, env: "gymnasium.Env[Any, Any]") -> tuple[Array, Array]:
-        """The lowest and highest actions. Raises BmrlError for spaces that are not the family's."""
-        from gymnasium.spaces import Box
-
-        family, seen, done = self.family, env.observation_space, env.action_space
-        if not isinstance(seen, Box) or seen.shape != (family.observation_dim,):
-            raise BmrlError(
-                f"{family.name}: its environment observes {seen}; a Box of shape ({family.observation_dim},) is needed "
-                "(gymnasium.wrappers.FlattenObservation makes one)"
-            )
-        if not isinstance(done, Box) or done.shape != (family.action_dim,) or not done.is_bounded():
-            raise BmrlError(
-                f"{family.name}: its environment takes {done}; a bounded Box of shape ({family.action_dim},) is needed"
-            )
-        return done.low.astype(np.float64), done.high.astype(np.float64)
 
     def _physics(self) -> dict[str, Array]:
         return {"seeds": self._seeds, "actions": self._actions, "now": self._now, "over": self._over}
