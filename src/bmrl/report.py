@@ -70,6 +70,8 @@ def evaluate_stage(
     if not 1 <= episodes <= MAX_EPISODES:
         raise BmrlError(f"--episodes {episodes}: 1 to {MAX_EPISODES} are needed")
     mdps = (parse_mdp(family, mdp),) if mdp else family.test_mdps() if split == "test" else family.validation_mdps()
+    if not mdps:  # validation may be empty
+        raise BmrlError(f"--split {split}: {family.name} has no {split} MDPs: name one by --mdp, or use --split test")
     split = split_of(family, mdps[0]) if mdp else split
     path, pictures = run.directory / "results.json", run.directory / "figures"
     old = read_results(path) if path.exists() else []

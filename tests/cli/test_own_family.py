@@ -151,6 +151,34 @@ def test_spaces_that_do_not_fit_are_refused(tmp_path):
     LOADED.clear()
 
 
+def test_a_box_of_whole_numbers_is_refused(tmp_path):
+    """Actions between them would be cut off."""
+    path = tmp_path / "mine.py"
+    path.write_text(BROKEN.format(space="gymnasium.spaces.Box(-9, 9, (1,), np.int64)", step="pass"))
+    with pytest.raises(BmrlError, match=r"mine: .* whole numbers; a Box of np\.float32 is needed"):
+        load_family(f"{path}:F").family.simulator([{"x": 0.1}], 0)
+    LOADED.clear()
+
+
+@pytest.mark.parametrize("shape", ["()", "(2,)", "(1, 1)"])
+def test_observations_of_another_shape_than_declared_are_refused(tmp_path, shape):
+    """NumPy would stretch or flatten some of them."""
+    path, code = (
+        tmp_path / "mine.py",
+        BROKEN.format(space=BOX, step=f"return np.zeros({shape}), 0.0, False, False, {{}}"),
+    )
+    path.write_text(code)
+    simulator = load_family(f"{path}:F").family.simulator([{"x": 0.1}], 0)
+    simulator.reset()
+    with pytest.raises(BmrlError, match=rf"mine: step .* of shape {re.escape(shape)}, not \(1,\)"):
+        simulator.step(np.zeros((1, 1)))
+    path.write_text(code.replace("np.zeros(1, np.float32), {}", f"np.zeros({shape}), {{}}"))
+    simulator = load_family(f"{path}:F").family.simulator([{"x": 0.1}], 0)
+    with pytest.raises(BmrlError, match=rf"mine: reset .* of shape {re.escape(shape)}, not \(1,\)"):
+        simulator.reset()
+    LOADED.clear()
+
+
 @pytest.mark.parametrize(
     ("word", "says"),
     [
@@ -217,6 +245,15 @@ def test_logs_of_other_actions_than_the_familys_are_refused(example, tmp_path):
     (tmp_path / "others").rename(tmp_path / "batches")
     with pytest.raises(BmrlError, match=f"wrong: {says}"):
         evaluate_stage(run, context=str(tmp_path / "wrong"))
+
+
+def test_an_empty_validation_split_tests_nothing(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(BROKEN.format(space=BOX, step="pass"))
+    run = start_run(tmp_path / "run", with_family(get_experiment("own", "smoke", 0), f"{path}:F"))
+    with pytest.raises(BmrlError, match="--split validation: mine has no validation MDPs: name one by --mdp"):
+        evaluate_stage(run, split="validation")
+    LOADED.clear()
 
 
 def test_from_python_it_is_named_as_on_the_command_line(example, tmp_path, monkeypatch):

@@ -49,6 +49,15 @@ def test_a_grid_must_lie_in_the_bounds():
         replace(CHEETAH, train=({"target_velocity": 1.6},))
 
 
+def test_a_family_without_mdps_or_steps_is_none():
+    for split in ("train", "test"):
+        with pytest.raises(BmrlError, match=f"point-goal: {split} has no MDP: name at least one"):
+            replace(POINT, **{split: ()})
+    with pytest.raises(BmrlError, match="point-goal: horizon is 0: an episode needs at least 1 step"):
+        replace(POINT, horizon=0)
+    assert replace(POINT, validation=()).validation_mdps() == ()
+
+
 def test_returned_mdps_are_copies():
     CHEETAH.test_mdps()[0]["target_velocity"] = 0.05
     assert velocities(CHEETAH.test_mdps()) == [0.475, 1.075, 1.475]

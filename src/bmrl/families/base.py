@@ -199,7 +199,8 @@ class Family(ABC):
         info_names: the keys of a step's infos.
 
     Raises:
-        BmrlError: at construction, if an MDP is out of bounds or in two of train, validation and test.
+        BmrlError: at construction, if an MDP is out of bounds or in two of train, validation and test, if there is none
+            to train on or to test on, or if an episode has no step.
     """
 
     name: str
@@ -219,6 +220,11 @@ class Family(ABC):
 
     def __post_init__(self) -> None:
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        for split in ("train", "test"):
+            if not splits[split]:
+                raise BmrlError(f"{self.name}: {split} has no MDP: name at least one")
+        if self.horizon < 1:
+            raise BmrlError(f"{self.name}: horizon is {self.horizon}: an episode needs at least 1 step")
         for mdps in splits.values():
             for mdp in mdps:
                 self.validate(mdp)

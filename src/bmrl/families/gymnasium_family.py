@@ -79,6 +79,11 @@ def _bounds(family: GymnasiumFamily, env: "gymnasium.Env[Any, Any]") -> tuple[Ar
         raise BmrlError(
             f"{family.name}: its environment takes {done}; a bounded Box of shape ({family.action_dim},) is needed"
         )
+    if not np.issubdtype(done.dtype, np.floating):
+        raise BmrlError(
+            f"{family.name}: its environment takes {done}, whole numbers; a Box of np.float32 is needed, whose actions "
+            "the environment may round"
+        )
     return done.low.astype(np.float64), done.high.astype(np.float64)
 
 
@@ -116,7 +121,17 @@ class GymnasiumSimulator(Simulator):
         seed = int(self._seeds[slot])
         observation, _ = self._envs[slot].reset(seed=seed)
         self._lived[slot] = seed, b""
-        return np.asarray(observation, np.float32)
+        return self._observation(observation, "reset")
+
+    def _observation(self, found: Any, of: str) -> Array:
+        """What `reset` or `step` returned, [d_s]. Raises BmrlError for another shape, which NumPy might stretch."""
+        observation, wanted = np.asarray(found, np.float32), (self.family.observation_dim,)
+        if observation.shape != wanted:
+            raise BmrlError(
+                f"{self.family.name}: {of} of its environment returned an observation of shape {observation.shape}, "
+                f"not {wanted} as its observation_space says: mend {of}"
+            )
+        return observation
 
     def _observe(self) -> Array:
         return self._now.copy()
@@ -130,6 +145,8 @@ class GymnasiumSimulator(Simulator):
                 continue
             try:
                 found = self._step(slot, actions[slot])
+            except BmrlError:  # the family is at fault, not this episode
+                raise
             except Exception as error:
                 _log.warning("%s: an environment failed: %r; its episode is cut", self.family.name, error)
                 found = None
@@ -151,7 +168,7 @@ class GymnasiumSimulator(Simulator):
         self._actions[slot, step] = action
         self._lived[slot] = lived[0], lived[1] + self._actions[slot, step].tobytes()
         observation, reward, terminated, truncated, _ = self._envs[slot].step(self._scaled(slot, action))
-        observation = np.asarray(observation, np.float32)
+        observation = self._observation(observation, "step")
         paid = float(reward)
         if not (np.isfinite(observation).all() and np.isfinite(paid)):
             return None
