@@ -25,6 +25,7 @@ from bmrl.evaluate.evaluate import student_agent
 from bmrl.judge import judge_stage
 from bmrl.learned import load_learners, load_student, save_learners
 from bmrl.policy import export_policy
+from bmrl.reproduce import STUDIES
 from bmrl.runs.checkpoint import save_checkpoint
 from bmrl.runs.training import DivergedError
 from bmrl.runtime import Policy
@@ -307,6 +308,8 @@ def refused(*words: str | Path) -> str:
 
 def test_help_and_bad_words() -> None:
     assert "evaluate" in bmrl("--help").stdout
+    told = bmrl("reproduce", "--help").stdout
+    assert [name for name in STUDIES if name not in told] == []
     module = subprocess.run([sys.executable, "-m", "bmrl", "--help"], capture_output=True, text=True, check=True)
     assert module.stdout == bmrl("--help").stdout
     assert "point-gaol" in refused("run", "point-gaol", "--out", "x")
