@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rich.markup import escape
 
 from bmrl import pipeline
 from bmrl.batch_rl.fqe import FQE, Pairs
@@ -80,7 +81,7 @@ def judge_stage(
     console = Screen()
     console.print(judgement_table(rows))
     console.print(LIMITS.format(discount=config.algorithm.discount, horizon=round(1 / (1 - config.algorithm.discount))))
-    if far := [row["name"] for row in rows if (row["far"] or 0) > UNSURE]:
+    if far := [escape(row["imported"] or row["name"]) for row in rows if (row["far"] or 0) > UNSURE]:
         console.print(f"little is logged of what the policy does in {', '.join(far)}: their values are the least sure")
     console.print(f"results: {out / 'judgement.json'}\npicture: {out / 'judgement.png'}")
 
@@ -118,8 +119,9 @@ def judged(
         sources: the policy by its hash; what was fitted for another, or from other logs, is refused.
 
     Returns:
-        For each log its "name" and "mdp", the numbers of "transitions" and "episodes", "discount", the policy's
-        "values" and the "logged" ones, one a member that did not diverge, of the same episodes; "value", "low" and
+        For each log its "name", "imported" (the MDP's name in the user's logs, None if they were not imported) and
+        "mdp", the numbers of "transitions" and "episodes", "discount", the policy's "values" and the "logged" ones, one
+        a member that did not diverge, of the same episodes; "value", "low" and
         "high", their mean and interval; "logged_value" of all episodes; "better", the share of members in which the
         policy's is higher; "far", the share of its actions that the log hardly has (None if it has one episode);
         "beyond", the weight of rewards that no logged episode reaches.
@@ -156,6 +158,7 @@ def judged(
         rows.append(
             {
                 "name": batch.name,
+                "imported": batch.imported,
                 "mdp": batch.manifest["mdp"],
                 "transitions": batch.size,
                 "episodes": batch.episodes,

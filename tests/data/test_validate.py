@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from bmrl.cli import wide_console
 from bmrl.data import read_batch, write_batch
 from bmrl.data import validate as module
 from bmrl.data.validate import report_table, validate
@@ -210,6 +211,20 @@ def test_the_table_has_a_line_an_mdp(tmp_path):
     assert lines[0] == "mdp-000 6,000 3,000 2/2/2 0 3,000 0.0% [-3, 4] [-0.5, 1] 1 yes"
     assert lines[1] == "mdp-001 – – – – – – – – – no"
     assert len(lines) == 3
+
+
+def test_imported_mdps_have_the_users_names(tmp_path):
+    write(tmp_path / "mdp-000", provenance={"imported": "north [old]"})
+    write(tmp_path / "mdp-001")
+    write(tmp_path / "mdp-002")
+    flip(tmp_path / "mdp-002" / "rewards.npy")
+    console = wide_console()
+    with console.capture() as capture:
+        console.print(report_table(validate(tmp_path)))
+    lines = [" ".join(line.split()) for line in capture.get().splitlines()]
+    assert any(line.startswith("mdp-000 north [old] ") for line in lines)
+    assert any(line.startswith("mdp-001 – ") for line in lines)
+    assert "mdp-002 – – – – – – – – – – no" in lines
 
 
 def test_many_constant_columns_are_counted(tmp_path):

@@ -19,7 +19,7 @@ from bmrl.figures.curves import plot_curves, tabulate
 from bmrl.figures.identities import plot_identities, principal_components
 from bmrl.figures.returns import plot_returns
 from bmrl.figures.style import COLOURS, mdp_name, mdp_title, method_colour, method_names, number, valid_by_mdp
-from bmrl.figures.table import results_table
+from bmrl.figures.table import judgement_table, results_table
 from bmrl.figures.trajectories import plot_trajectories
 from bmrl.figures.velocities import TIME_STEPS, mean_of_running, plot_velocities, smooth
 from bmrl.runs.metrics import Metric, Metrics
@@ -483,6 +483,17 @@ def render(rows):
     console = Console(file=io.StringIO(), width=100)
     console.print(results_table(rows))
     return console.file.getvalue()
+
+
+def test_a_judgement_names_mdps_as_their_users_do():
+    row = {"mdp": None, "transitions": 7, "value": 1.0, "low": 0.0, "high": 2.0, "logged_value": 1.0, "better": 0.5}
+    row |= {"values": [1.0, 1.0], "far": None}
+    names = [("mdp-000", "house [3]"), ("mdp-001", None)]
+    console = Console(file=io.StringIO(), width=120)
+    console.print(judgement_table([row | {"name": name, "imported": imported} for name, imported in names]))
+    lines = [line.split() for line in console.file.getvalue().splitlines()]
+    assert ["mdp-000", "house", "[3]", "7"] in [line[:4] for line in lines]
+    assert ["mdp-001", "mdp-001", "7"] in [line[:3] for line in lines]
 
 
 def test_results_table():

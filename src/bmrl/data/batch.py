@@ -72,6 +72,12 @@ class Batch:
     episode_starts: NDArray[np.int64]
     episode_ends: NDArray[np.int64]
 
+    @property
+    def imported(self) -> str | None:
+        """The MDP's name in the logs that `bmrl data import` made the batch of, None if it did not."""
+        name = self.manifest["provenance"].get("imported")
+        return name if isinstance(name, str) else None
+
     def rows(self, transitions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of their observations; the rows after these have their next observations."""
         return transitions + np.searchsorted(self.episode_ends, transitions, side="right")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from bmrl.data.batch import Batch, batch_names, check_names, differences, examine_batch, traits
@@ -30,6 +31,7 @@ class Summary:
     """What the batch of one MDP holds.
 
     Attributes:
+        imported: the MDP's name in the logs that were imported, None if none were.
         transitions: how many.
         lengths: of the shortest episode, the mean one and the longest.
         episodes: how many.
@@ -46,6 +48,7 @@ class Summary:
         infos: the names of what else was logged.
     """
 
+    imported: str | None
     transitions: int
     episodes: int
     lengths: tuple[int, float, int]
@@ -107,6 +110,7 @@ def summarise(batch: Batch) -> Summary:
     """What a batch holds. Its arrays stay on the disk; the minima and maxima are taken as they stream by."""
     lengths = batch.episode_ends - batch.episode_starts
     return Summary(
+        imported=batch.imported,
         transitions=batch.size,
         episodes=batch.episodes,
         lengths=(int(lengths.min()), float(lengths.mean()), int(lengths.max())),
@@ -125,9 +129,12 @@ def summarise(batch: Batch) -> Summary:
 
 
 def report_table(report: Report) -> Table:
-    """A line an MDP; what cannot be read has dashes."""
+    """A line an MDP, with the user's own names where logs were imported; what cannot be read has dashes."""
+    imported = any(found and found.imported for found in report.mdps.values())
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
-    table.add_column("MDP", no_wrap=True)
+    table.add_column("batch" if imported else "MDP", no_wrap=True)
+    if imported:
+        table.add_column("MDP", overflow="fold")
     for name in (
         "transitions",
         "episodes",
@@ -143,11 +150,12 @@ def report_table(report: Report) -> Table:
     table.add_column("sound")
     for name, found in report.mdps.items():
         if found is None:
-            table.add_row(name, *["–"] * 9, "no")
+            table.add_row(name, *["–"] * (10 if imported else 9), "no")
             continue
         shortest, mean, longest = found.lengths
         table.add_row(
             name,
+            *([escape(found.imported or "–")] if imported else []),
             f"{found.transitions:,}",
             f"{found.episodes:,}",
             f"{shortest}/{mean:.4g}/{longest}",

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from bmrl.figures.style import mdp_name, number, quantity
@@ -45,15 +46,18 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def judgement_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The rows of judgement.json, a line an MDP."""
+    """The rows of judgement.json, a line an MDP: under the user's own name where it was imported."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
-    table.add_column("MDP")
+    imported = any(row["imported"] for row in rows)
+    for name in ("batch", "MDP") if imported else ("MDP",):
+        table.add_column(name, overflow="fold")
     for name in ("transitions", "policy's value", "interval", "logged value", "better", "far actions"):
         table.add_column(name, justify="right")
     for row in rows:
         named = row["mdp"] is not None and len(row["mdp"]) == 1
+        name = mdp_name(row["mdp"]) if named else row["name"]
         table.add_row(
-            mdp_name(row["mdp"]) if named else row["name"],
+            *((row["name"], escape(row["imported"] or name)) if imported else (name,)),
             f"{row['transitions']:,}",
             number(row["value"]),
             f"{number(row['low'])} … {number(row['high'])}",
