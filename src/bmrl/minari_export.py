@@ -52,8 +52,8 @@ def export_minari(directory: Path, name: str, split: str = "train", family: str 
         family: PATH.py:NAME, the user's own family of which the batches are.
 
     Returns the datasets' ids. Raises ``BmrlError`` where batches are damaged, of another family or imported with other
-    bounds of the actions than its environments take, the name is none,
-    datasets of that name are there, or Minari is not installed.
+    bounds of the actions than its environments take, the name is none, datasets of that name are there, or Minari is
+    not installed.
     """
     with needing_extra():
         from minari.storage.datasets_root_dir import get_dataset_path

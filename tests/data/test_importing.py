@@ -80,8 +80,8 @@ def test_what_is_there_is_not_replaced(tmp_path):
 def test_a_package_that_is_not_installed(tmp_path, monkeypatch, name, package, module):
     csv(tmp_path, "s,a,r\n1,.5,1\n2,.5,2\n", name)
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, "bmrl.data.hdf5")
-    monkeypatch.delattr("bmrl.data.hdf5")
+    monkeypatch.delitem(sys.modules, "bmrl.data.hdf5", raising=False)
+    monkeypatch.delattr("bmrl.data.hdf5", raising=False)
     monkeypatch.delitem(sys.modules, f"bmrl.data.{module}", raising=False)
     with pytest.raises(BmrlError, match=f"{package} is not installed: pip install 'bmrl.data.'"):
         suggest(str(tmp_path / name)) if module == "hdf5" else run(tmp_path, PLAIN)
