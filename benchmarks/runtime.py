@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import Any
 
 ROUNDS, CALLS = 20, 200  # the median round counts
-STUDENTS = ("point-goal default", "point-goal paper", "halfcheetah-velocity default", "halfcheetah-velocity paper")
+STUDENTS = (
+    "point-goal default",
+    "point-goal paper",
+    "halfcheetah-velocity default",
+    "halfcheetah-velocity paper",
+    "thermostat default",
+)
 
 
 def export(name: str, path: Path) -> None:
@@ -40,7 +46,7 @@ def export(name: str, path: Path) -> None:
     preset = get_experiment(experiment, "laptop", 0)
     config, teach, family = preset.distill[variant], preset.teach[preset.learners(variant)], get_family(preset.family)
     s, a = family.observation_dim, family.action_dim
-    latent_dim = {"BCQ": 2 * a, "TD3BC": 0}.get(type(teach.algorithm).__name__)
+    latent_dim = {"BCQ": 2 * a, "TD3BC": 0, "SVG": 0}.get(type(teach.algorithm).__name__)
     student = Student(
         jax.random.PRNGKey(0),
         Spec(s, a),
@@ -63,6 +69,7 @@ def export(name: str, path: Path) -> None:
         fallback=[0.0] * a,
         context_size=config.context.size,
         window=not config.context.vary_size,
+        pooling=student.encoder.pooling,
         labels=student.encoder.labels,
         max_correction=float(student.max_correction),
         correction_identity=student.correction_identity,
