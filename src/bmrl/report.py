@@ -124,7 +124,7 @@ def evaluate_stage(
 def _check_actions(run: Run, family: Family, mdps: Sequence[Parameters], context: str) -> None:
     """Raises BmrlError where the run's logs, the contexts' and the environments differ in what actions stand for."""
     place = run.directory / "batches"
-    batches = read_batches(place)
+    batches = read_batches(place) if committed_names(place) else []
     check_action_bounds(family, mdps, batches, place)
     if context not in ("episode", "none"):
         logs = context_batches(Path(context))
