@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from bmrl.batch_rl import SAC
-from bmrl.data import read_batches
+from bmrl.data import Batch, read_batches
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.evaluate.agents import Agent
 from bmrl.evaluate.evaluate import (
@@ -75,7 +75,9 @@ def evaluate_stage(
     split = split_of(family, mdps[0]) if mdp else split
     path, pictures = run.directory / "results.json", run.directory / "figures"
     old = read_results(path) if path.exists() else []
-    _check_actions(run, family, mdps, context)
+    place = run.directory / "batches"
+    batches = read_batches(place) if committed_names(place) else []
+    _check_actions(batches, place, family, mdps, context)
     agents = learned_agents(run, family, mdps, episodes, context)
     check_all_sources(run)
     rows: list[dict[str, Any]] = []
@@ -100,8 +102,9 @@ def evaluate_stage(
             row |= {"diverged": diverged}
     write_json(path, merge(old, rows))
     tests: dict[str, Any] = {}
-    if not (mdp or family.transitions_vary) and context == "episode" and len(_taught_mdps(run)) > 1:
-        tests = _identity_tests(run, family)
+    taught = _mdps_of(batches)
+    if not (mdp or family.transitions_vary) and context == "episode" and len(taught) > 1:
+        tests = _identity_tests(run, family, taught)
         write_json(run.directory / "identity.json", tests)
     name = mdp_name(mdps[0]).replace(" ", "") if mdp else split
     name += "" if context == "episode" else "-no-context" if context == "none" else "-logs"
@@ -121,10 +124,10 @@ def evaluate_stage(
     console.print(f"results: {path}\nfigures: {pictures}")
 
 
-def _check_actions(run: Run, family: Family, mdps: Sequence[Parameters], context: str) -> None:
+def _check_actions(
+    batches: Sequence[Batch], place: Path, family: Family, mdps: Sequence[Parameters], context: str
+) -> None:
     """Raises BmrlError where the run's logs, the contexts' and the environments differ in what actions stand for."""
-    place = run.directory / "batches"
-    batches = read_batches(place) if committed_names(place) else []
     check_action_bounds(family, mdps, batches, place)
     if context not in ("episode", "none"):
         logs = context_batches(Path(context))
@@ -188,12 +191,12 @@ def _draw(
     )
 
 
-def _identity_tests(run: Run, family: Family) -> dict[str, Any]:
-    """The relabelling test of every student, on transitions that no training saw."""
+def _identity_tests(run: Run, family: Family, taught: Sequence[Parameters]) -> dict[str, Any]:
+    """The relabelling test of every student, on transitions that no training saw, of the MDPs with a teacher."""
     seed = TEST_SEED + run.experiment.seed
     name = _first(taught_variants(run, "teachers"))
     teachers = load_learners(run.directory / "teachers" / name, run.experiment.teach[name], leave_out_diverged=True)
-    mdps = [mdp for k, mdp in enumerate(_taught_mdps(run)) if k not in teachers.left_out]
+    mdps = [mdp for k, mdp in enumerate(taught) if k not in teachers.left_out]
     held_out = held_out_transitions(family, mdps, teachers.algorithm, teachers.states, episodes=10, seed=seed)
     tests = {}
     for variant in committed_names(run.directory / "students"):
@@ -227,7 +230,7 @@ def learned_agents(
         student, config = load_student(run.directory / "students" / variant)
         agents["tiMe", variant] = student_agent(student, config.context, context, slots)
     first = np.zeros(len(mdps), int)
-    taught = _taught_mdps(run)
+    taught = _mdps_of(read_batches(run.directory / "batches"))
     for method, kind in (("nearest teacher", "teachers"), ("pooled", "pooled")):
         for name in taught_variants(run, kind):
             # Only a user's word has brought a student of fewer MDPs this far.
@@ -259,9 +262,9 @@ def _diverged_baselines(run: Run) -> dict[str, int]:
     return found
 
 
-def _taught_mdps(run: Run) -> list[Parameters]:
+def _mdps_of(batches: Sequence[Batch]) -> list[Parameters]:
     """The MDP of each teacher, or nothing if a batch does not tell."""
-    mdps = [batch.manifest["mdp"] for batch in read_batches(run.directory / "batches")]
+    mdps = [batch.manifest["mdp"] for batch in batches]
     return [] if None in mdps else mdps
 
 

@@ -1,5 +1,7 @@
 """The runtime against JAX: every network, and every action of an episode."""
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,9 @@ from runtime.students import KINDS, MDPS, make
 
 from bmrl.distill.contexts import ContextConfig
 from bmrl.evaluate.agents import FixedDraws, StudentAgent, select_action
+from bmrl.networks import set_encoder
 from bmrl.networks.set_encoder import Evidence
+from bmrl.runtime import description, networks
 from bmrl.types import Transition
 
 N = 6  # MDPs at once
@@ -37,6 +41,11 @@ def outputs(student, t, evidence, z):
     if student.correction is not None:
         found["correction"] = student.corrections(t.observations, t.actions, m)
     return found
+
+
+def test_what_is_written_on_both_sides():
+    assert get_args(set_encoder.Pooling) == description.POOLINGS
+    assert set_encoder.MAX_LOG_PRECISION == networks.MAX_LOG_PRECISION
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -89,10 +89,11 @@ class Intake:
 
     def _refuse_choices(self, source: Source) -> None:
         """Raises ``BmrlError`` where numbers of a Minari dataset are choices: they would be taken for amounts."""
-        for key, (space, says) in _CHOICES.items():
+        for space, keys, says in _CHOICES:
             discrete = discrete_arrays(source, space)
-            if odd := [pick.name for pick in self._vectors[key] if pick.name in discrete]:
-                raise self.mapping.error(key, f"{odd[0]!r} of {source.path} is {discrete[odd[0]]}: choices, {says}")
+            for key in keys:
+                if odd := [pick.name for pick in self._vectors[key] if pick.name in discrete]:
+                    raise self.mapping.error(key, f"{odd[0]!r} of {source.path} is {discrete[odd[0]]}: choices, {says}")
 
     def _unmark(self, chunk: Chunk, uses: dict[str, Use]) -> None:
         """Takes away the numbers that mark a missing value. They are compared as batches have numbers, in float32."""
@@ -315,18 +316,20 @@ _USES: dict[str, Use] = {
     "episode": "key",
     "time": "time",
 }
-_NO_AMOUNTS = (
-    "which are no amounts; make the dataset with one number for each choice (numpy.eye(n)[observations], space Box), "
-    "or leave it out"
-)
-_CHOICES: dict[str, tuple[Literal["observations", "actions"], str]] = {  # key -> the space, and what to say of choices
-    "observations": ("observations", _NO_AMOUNTS),
-    "next_observations": ("observations", _NO_AMOUNTS),
-    "actions": (
+_CHOICES: tuple[tuple[Literal["observations", "actions"], tuple[str, ...], str], ...] = (
+    # a dataset's space, the mapping's keys of its arrays, and what to say of choices
+    (
+        "observations",
+        ("observations", "next_observations"),
+        "which are no amounts; make the dataset with one number for each choice (numpy.eye(n)[observations], space "
+        "Box), or leave it out",
+    ),
+    (
         "actions",
+        ("actions",),
         "and no learner of bmrl has discrete ones; if they are amounts, make the dataset with a Box",
     ),
-}
+)
 _VECTOR_FIELDS = {"observations": "observations", "actions": "actions", "next_observations": "following"}
 
 

@@ -36,7 +36,7 @@ def student_agent(student: Student, config: ContextConfig, context: str, mdps: S
 
 
 def context_batches(path: Path) -> list[Batch]:
-    """The logs that contexts come from: a directory of batches, or a single batch."""
+    """The logs that contexts come from: a directory of batches, or a single batch. Raises BmrlError for neither."""
     if not path.is_dir():
         raise BmrlError(f"--context {path}: no such directory; give 'episode', 'none' or a directory of batches")
     return [read_batch(path)] if (path / MANIFEST).exists() else read_batches(path)
