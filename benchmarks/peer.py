@@ -52,10 +52,21 @@ def environment(place: Path) -> Path:
 class D3rlpy:
     """Learners of the peer, each a process of its own that waits for orders; all carry them out side by side."""
 
-    def __init__(self, python: Path, logs: Sequence[Episodes], bcq: BCQ, threads: int, seed: int):
+    def __init__(
+        self,
+        python: Path,
+        logs: Sequence[Episodes],
+        bcq: BCQ,
+        threads: int,
+        seed: int,
+        device: str = "cpu",
+        precision: str = "highest",
+        compiled: bool = False,
+    ):
         self._directory = tempfile.TemporaryDirectory()
         place, self._processes = Path(self._directory.name), []
-        (place / "settings.json").write_text(json.dumps({**asdict(bcq), "threads": threads, "seed": seed}))
+        how = {"threads": threads, "seed": seed, "device": device, "precision": precision, "compiled": compiled}
+        (place / "settings.json").write_text(json.dumps(asdict(bcq) | how))
         self._log = open(place / "log.txt", "w+")  # noqa: SIM115 - the processes write into it as long as they run
         limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         for k, log in enumerate(logs):

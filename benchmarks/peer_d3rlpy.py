@@ -23,6 +23,7 @@ def main() -> None:
     with open(sys.argv[2]) as file:
         settings = json.load(file)
     torch.set_num_threads(settings["threads"])
+    torch.set_float32_matmul_precision(settings["precision"])
     d3rlpy.seed(settings["seed"])
     dataset = d3rlpy.dataset.MDPDataset(
         data["observations"],
@@ -49,7 +50,8 @@ def main() -> None:
         n_action_samples=settings["candidates"],
         action_flexibility=settings["max_perturbation"],
         observation_scaler=d3rlpy.preprocessing.StandardObservationScaler(mean=data["mean"], std=data["scale"]),
-    ).create(device="cpu")
+        compile_graph=settings["compiled"],
+    ).create(device=settings["device"])
     for line in sys.stdin:
         order = json.loads(line)
         if "fit" in order:

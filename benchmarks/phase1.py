@@ -32,9 +32,9 @@ UPDATES = 10_000  # planned, so that it logs at every 25th: the laps are that lo
 WAYS: dict[str, int | None] = {"one by one": 1, "two at once": 2, "four at once": 4, "all at once": None}
 
 
-def teaching(replay: Replay, algorithm: Any) -> Stage:
+def teaching(replay: Replay, algorithm: Any, updates: int = UPDATES) -> Stage:
     """Phase 1 as the command has it: minibatches read, losses checked and logged."""
-    config = TeachConfig(algorithm, UPDATES)
+    config = TeachConfig(algorithm, updates)
 
     def stage(place: Path, metrics: Metrics) -> None:
         teach(replay, config, 0, place / "checkpoints", metrics, "teach", 1e9)

@@ -56,6 +56,23 @@ def mend_cache() -> None:
     logging.getLogger("py.warnings").addFilter(remove)
 
 
+def on_cpu() -> bool:
+    """Whether learners are trained on the CPU, there being no accelerator."""
+    platform: str = jax.local_devices()[0].platform
+    return platform == "cpu"
+
+
+def on_host_alone(function: Callable) -> Callable:
+    """``function`` compiled for the CPU, its results as numpy arrays: it does not wait for what an accelerator does."""
+    program = jax.jit(function)
+
+    def call(*args: Any) -> Any:
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            return on_host(program(*args))
+
+    return call
+
+
 def mesh(learners: int) -> Mesh:
     """The local devices in one axis, no more of them than learners: the cores of the others work for these."""
     return Mesh(np.array(jax.local_devices()[:learners]), (AXIS,))
@@ -105,13 +122,14 @@ def over_learners(
     The last ``replicated`` arguments are the same for every learner. ``donate`` names arguments whose memory may be
     reused for the result. Each device takes so many of its learners ``at_once`` (``vmap``), all of them if None, and
     group after group (``lax.map``): with 1, loops of large matrix products are fastest on a CPU, where a batched
-    product is slower than the products one after the other (docs/benchmarks.md).
+    product is slower than the products one after the other (docs/benchmarks.md). An accelerator takes all at once: one
+    learner's products do not fill it.
     """
 
     def program(*args: Any) -> Any:
         def body(*args: Any) -> Any:
             mapped, shared = (args[:-replicated], args[-replicated:]) if replicated else (args, ())
-            if at_once is None:
+            if at_once is None or not on_cpu():
                 return jax.vmap(lambda *one: function(*one, *shared))(*mapped)
             size = at_once if at_once > 1 else None  # a group of one would be a batched product again
             return jax.lax.map(lambda one: function(*one, *shared), mapped, batch_size=size)

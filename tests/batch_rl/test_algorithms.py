@@ -176,6 +176,16 @@ def test_the_targets_are_those_of_the_networks(algorithm, learners, offers):
 # ---------------------------------------------------------------------- how it is trained
 
 
+@pytest.fixture(params=["on the CPU", "on an accelerator"])
+def where(request, monkeypatch):
+    """The programs of the CPU, and those of an accelerator on the CPU."""
+    monkeypatch.setattr(parallel, "on_cpu", lambda: request.param == "on the CPU")
+    teaching._programs.cache_clear()
+    yield
+    teaching._programs.cache_clear()
+
+
+@pytest.mark.usefixtures("where")
 def test_many_learners_at_once_equal_a_loop_of_single_ones(algorithm, replay, tmp_path):
     window = window_of(algorithm)
     start, end = (train(algorithm, replay, tmp_path / str(updates), updates) for updates in (0, 12))

@@ -3,7 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
+import pytest
+
+from bmrl import parallel
 
 
 def test_learners_over_devices():
@@ -47,3 +51,19 @@ def test_eight_devices_train_what_one_does(tmp_path):
     for name in found[1].files:
         assert len(found[8][name]) == 11
         np.testing.assert_allclose(found[8][name], found[1][name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cpu", [True, False])
+def test_an_accelerator_multiplies_for_all_learners_at_once(cpu, monkeypatch):
+    weights, inputs = np.ones((3, 4, 4), np.float32), np.arange(24, dtype=np.float32).reshape(3, 2, 4)
+    monkeypatch.setattr(parallel, "on_cpu", lambda: cpu)
+    program = parallel.over_learners(lambda w, x: x @ w, at_once=1)
+    text = program.lower(weights, inputs).as_text()
+    assert ("while" in text, "batching_dims" in text) == (cpu, not cpu)
+    np.testing.assert_allclose(program(weights, inputs), inputs @ weights)
+
+
+def test_what_is_drawn_for_an_accelerator_is_drawn_by_the_cpu():
+    found = parallel.on_host_alone(lambda key: {"x": jax.random.normal(key, (3,))})(np.zeros(2, np.uint32))
+    assert isinstance(found["x"], np.ndarray)
+    np.testing.assert_array_equal(found["x"], jax.random.normal(jax.random.PRNGKey(0), (3,)))

@@ -220,7 +220,8 @@ def train_contextual_sac(
     metrics.truncate(stage, step)
     draw, program = _programs(config)
 
-    drawn = ReadAhead(lambda step: read_minibatch(parallel.on_host(draw(train_key, replay.size, step)), replay))
+    draw_key = np.asarray(train_key)
+    drawn = ReadAhead(lambda step: read_minibatch(draw(draw_key, replay.size, step), replay))
 
     def advance(state: ContextualState, step: int, steps: int) -> tuple[ContextualState, dict[str, np.ndarray]]:
         state, losses = program(state, drawn.at(step), reward_model, train_key, step, steps)
@@ -267,4 +268,4 @@ def _programs(config: ContextualSAC) -> tuple[Any, Any]:
         new, losses = jax.lax.fori_loop(0, steps, body, (state, nothing))
         return unless_diverged(new, state, losses)
 
-    return draw, train
+    return parallel.on_host_alone(draw), train

@@ -146,7 +146,7 @@ def _teach(
 
     def read(step: int) -> Transition:
         given = windows.at(step).replay
-        return minibatches(given, parallel.on_host(draw(keys, given.size, step)))
+        return minibatches(given, draw(keys, given.size, step))
 
     drawn = ReadAhead(read)
 
@@ -207,12 +207,13 @@ def _programs(algorithm: Learner, spec: Spec) -> tuple[Any, Any, Any]:
 
         shapes = jax.eval_shape(lambda: body(jnp.int32(0), (state, None))[1])
         nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
-        new, losses = jax.lax.fori_loop(0, jnp.where(alive, steps, 0), body, (state, nothing))
-        return unless_diverged(new, state, losses)
+        # One that has diverged computes along in vain: loops of different lengths would be no loop of all learners.
+        new, losses = jax.lax.fori_loop(0, steps, body, (state, nothing))
+        return unless_diverged(new, state, {name: jnp.where(alive, x, jnp.nan) for name, x in losses.items()})
 
     return (
         parallel.over_learners(init, replicated=1),
-        jax.jit(jax.vmap(draw, in_axes=(0, 0, None))),
+        parallel.on_host_alone(jax.vmap(draw, in_axes=(0, 0, None))),
         parallel.over_learners(train, replicated=2, donate=(0,), at_once=1),
     )
 

@@ -341,13 +341,12 @@ def distill(
     draw, program = _programs(config)
 
     draws = config.contexts * (config.context.size + config.queries)
-    keys = np.asarray(jax.random.split(train_key, len(replay)))
+    keys, draw_key = np.asarray(jax.random.split(train_key, len(replay))), np.asarray(train_key)
     windows = Windows(replay, keys, draws, targets, config.queries_everywhere)
 
     def read(step: int) -> Minibatch:
         given = windows.at(step)
-        drawn = parallel.on_host(draw(train_key, given.replay.size, step))
-        return read_minibatch(drawn, given.replay, given.beside, config)
+        return read_minibatch(draw(draw_key, given.replay.size, step), given.replay, given.beside, config)
 
     drawn = ReadAhead(read)
 
@@ -416,7 +415,6 @@ def _programs(config: DistillConfig) -> tuple[Any, Any]:
         target = polyak(state.target, student, config.td.target_rate) if config.td else None
         return DistillState(student, optimiser_state, averages, target), terms
 
-    @jax.jit
     def draw(key: Array, sizes: Int[Array, " K"], start: Int[Array, ""]) -> MinibatchDraw:
         steps = start + jnp.arange(CHUNK)
         return jax.vmap(lambda step: draw_minibatch(jax.random.fold_in(key, step), sizes, config))(steps)
@@ -440,4 +438,4 @@ def _programs(config: DistillConfig) -> tuple[Any, Any]:
         new, terms = jax.lax.fori_loop(0, steps, body, (state, zeros))
         return unless_diverged(new, state, terms)
 
-    return draw, train
+    return parallel.on_host_alone(draw), train

@@ -88,11 +88,12 @@ def fit_reward_model(
     init_key, train_key = jax.random.split(key)
     draw, optimiser, train = _fit_programs(config)
     model = RewardModel(init_key, spec, inputs, len(replay), config)
+    draw_key = np.asarray(train_key)
     windows = Windows(replay, np.asarray(jax.random.split(train_key, len(replay))), config.batch_size)
     state, losses = (model, optimiser.init(model)), []
     for step in range(0, config.updates, CHUNK):
         given = windows.at(step).replay
-        mdp, index = parallel.on_host(draw(train_key, given.size, step))
+        mdp, index = draw(draw_key, given.size, step)
         state, loss = train(state, given.take_from(mdp, index), mdp, min(CHUNK, config.updates - step))
         losses.append(loss)  # not looked at, so that the next minibatches are read while these are computed
     return state[0], float(jnp.concatenate(losses)[: config.updates][-100:].mean())
@@ -121,4 +122,4 @@ def _fit_programs(config: RewardModelConfig) -> tuple[Any, optax.GradientTransfo
     def draws(key: Array, sizes: Array, start: Array) -> tuple[Array, Array]:
         return jax.vmap(lambda step: draw(key, sizes, step))(start + jnp.arange(CHUNK))
 
-    return jax.jit(draws), adam, jax.jit(train)
+    return parallel.on_host_alone(draws), adam, jax.jit(train)

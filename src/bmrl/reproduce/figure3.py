@@ -126,7 +126,7 @@ def page(rows: list[Row], out: Path) -> str:
         here = [row for row in tests if row["family"] == name]
         if points := end_points(here):
             plot_methods(points, out / f"{name}.png")
-            parts += [f"## {name}", "", f"![Every method, every seed]({name}.png)", "", *_table(name, points), ""]
+            parts += [f"## {name}", "", f"![Every method, every seed]({name}.png)", "", *table(name, points), ""]
             parts += _verdict(points)
     if longer := [row for row in rows if "/longer" in row["unit"] and "interactions" in row]:
         parts += ["## Would SAC have gone on improving?", "", *_longer(longer), ""]
@@ -158,7 +158,7 @@ def _mdps(points: Sequence[Row]) -> list[Parameters]:
     return [dict(mdp) for mdp in sorted({tuple(row["mdp"].items()) for row in points})]
 
 
-def _table(name: str, points: Sequence[Row]) -> list[str]:
+def table(name: str, points: Sequence[Row]) -> list[str]:
     """Interquartile means over seeds of return, and of episode length where episodes can end early."""
     mdps = _mdps(points)
     falls = any(row["length"] < get_family(name).horizon for row in points)

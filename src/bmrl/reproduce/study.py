@@ -20,7 +20,7 @@ from bmrl.config import difference
 from bmrl.errors import BmrlError
 from bmrl.experiments.experiment import Scale
 from bmrl.runs.lock import lock_directory
-from bmrl.runs.machine import machine
+from bmrl.runs.machine import machine_and_accelerators
 from bmrl.runs.progress import Screen
 from bmrl.runs.storage import read_json, write_file, write_json
 
@@ -137,7 +137,7 @@ class Ledger:
         """Keep a finished unit's rows."""
         self._units[unit.name] |= {
             "command": shlex.join(["bmrl", *sys.argv[1:]]),
-            "machine": machine(),
+            "machine": machine_and_accelerators(),
             "versions": {package: version(package) for package in PACKAGES},
             "rows": _plain(rows),
         }

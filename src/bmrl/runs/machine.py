@@ -18,6 +18,15 @@ def machine() -> str:
 
 
 @functools.cache
+def machine_and_accelerators() -> str:
+    """The machine, and those devices of JAX's that are not its processor."""
+    import jax
+
+    first, count = jax.local_devices()[0], jax.local_device_count()
+    return machine() if first.platform == "cpu" else f"{machine()}, {count} x {first.device_kind}"
+
+
+@functools.cache
 def arithmetic() -> str:
     """What the last bits of a result depend on: the machine, JAX's devices and its version."""
     import jax
