@@ -16,5 +16,8 @@ def run_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # a .py file has both
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up there
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except SystemExit as error:
+        raise RuntimeError(f"it ends Python ({error!r}): what is to run as a program belongs below __main__") from error
     return module

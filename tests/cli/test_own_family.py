@@ -160,6 +160,34 @@ def test_a_box_of_whole_numbers_is_refused(tmp_path):
     LOADED.clear()
 
 
+def test_an_environment_that_cannot_be_made_is_told_in_a_line(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(BROKEN.format(space=BOX, step="pass").replace("def __init__(self, x)", "def __init__(self, y)"))
+    family = load_family(f"{path}:F").family
+    for made in (lambda: family.simulator([{"x": 0.1}], 0), lambda: family.action_bounds({"x": 0.1})):
+        with pytest.raises(
+            BmrlError, match=r"mine: making the environment of \{'x': 0\.1\} fails: TypeError.*'x'"
+        ) as caught:
+            made()
+        assert "\n" not in str(caught.value)
+    LOADED.clear()
+
+
+def test_two_files_have_environments_of_their_own(tmp_path):
+    """Neither names an id."""
+    for name, low in (("one", 1), ("an other", 2)):
+        code = (
+            BROKEN.format(space=BOX, step="pass")
+            .replace('"mine"', f'"{name}"')
+            .replace("np.zeros(1", f"{low} * np.ones(1")
+        )
+        (tmp_path / f"{low}.py").write_text(code.replace("Box(0, 1", "Box(0, 9"))
+    one, other = (load_family(f"{tmp_path / file}:F").family for file in ("1.py", "2.py"))
+    assert (one.env_id, other.env_id) == ("bmrl/one-v0", "bmrl/an-other-v0")
+    assert [family.make_env(x=0.1).reset(seed=0)[0].item() for family in (one, other)] == [1, 2]
+    LOADED.clear()
+
+
 @pytest.mark.parametrize("shape", ["()", "(2,)", "(1, 1)"])
 def test_observations_of_another_shape_than_declared_are_refused(tmp_path, shape):
     """NumPy would stretch or flatten some of them."""
@@ -188,11 +216,13 @@ def test_observations_of_another_shape_than_declared_are_refused(tmp_path, shape
         ("tank.py:POOLS", r"has no Family 'POOLS'; it has TANKS"),
         ("tank.py:Tank", r"has no Family 'Tank'"),
         ("bad.py:F", r"bad.py fails: ZeroDivisionError"),
+        ("leaves.py:F", r"leaves.py fails: RuntimeError.*it ends Python \(SystemExit\(3\)\)"),
         ("taken.py:POINT_GOAL", "a family 'point-goal' of its own"),
     ],
 )
 def test_words_that_name_no_family(example, word, says):
     (example.parent / "bad.py").write_text("1 / 0")
+    (example.parent / "leaves.py").write_text("raise SystemExit(3)")
     (example.parent / "taken.py").write_text("from bmrl.families.point_goal import POINT_GOAL")
     with pytest.raises(BmrlError, match=says) as caught:
         load_family(str(example.parent / word))

@@ -66,6 +66,21 @@ def test_groups(tmp_path):
     assert_holds(batch, data)
 
 
+def test_next_observations_in_groups(tmp_path):
+    """As robomimic has them."""
+    with h5py.File(tmp_path / "log.hdf5", "w") as file:
+        for number in range(3):
+            for name, values in {"obs/q": np.arange(4), "next_obs/q": np.arange(1, 5)}.items():
+                file[f"data/demo_{number}/{name}"] = values[:, None].astype(float)
+            file[f"data/demo_{number}/actions"] = np.full((4, 1), 0.5)
+            for name in ("rewards", "dones"):
+                file[f"data/demo_{number}/{name}"] = np.array([0.0, 0, 0, 1])
+    mapping = drafted(tmp_path, "log.hdf5", terminations="dones")
+    assert tomllib.loads(mapping)["next_observations"] == ["next_obs/q"]
+    _, (batch,) = run(tmp_path, mapping)
+    assert (batch.size, batch.episodes) == (12, 3) and batch.observations[:5].ravel().tolist() == [0, 1, 2, 3, 4]
+
+
 def test_a_building(tmp_path):
     csv(tmp_path, building("2021-01-01 00:00", 20))
     decided = {"low": 16, "high": 24, "outcome_of": "last action", "terminations": "none"}

@@ -26,6 +26,12 @@ def test_rewards_in_a_column_are_rows(tmp_path):
     assert "axes" not in draft and 'outcome_of = "this action"' in draft
 
 
+def test_whether_a_pump_runs_is_no_episode(tmp_path):
+    csv(tmp_path, "temperature,valve,run\n" + "\n".join(f"{20 + n},0.5,{n % 2}" for n in range(9)))
+    draft = suggest(str(tmp_path / "log.csv"))
+    assert "\nepisode" not in draft and 'observations = ["temperature", "valve", "run"]' in draft
+
+
 def rows(head, *columns):
     return head + "\n" + "\n".join(",".join(map(str, row)) for row in zip(*columns, strict=True))
 

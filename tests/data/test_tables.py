@@ -56,7 +56,49 @@ def test_parquet_types(tmp_path):
     assert where.endswith("logs.parquet, row 1, terminations")
 
 
+DAYS = 'observations = "s"\nactions = "a"\nrewards = "r"\noutcome_of = "this action"\nterminations = "none"\n'
+
+
+def test_dates_in_whole_numbers(tmp_path):
+    days = pa.table({"day": [20210130, 20210131, 20210201], "s": [1, 2, 3], "a": [0.5] * 3, "r": [1, 2, 3]})
+    pq.write_table(days, tmp_path / "logs.parquet")
+    says = DAYS + 'time = "day"\ntime_format = "%Y%m%d"\nstep = "1 d"'
+    _, (batch,) = run(tmp_path, says)
+    assert batch.rewards.tolist() == [1, 2]
+    (tmp_path / "batches").rename(tmp_path / "other")
+    with pytest.raises(BmrlError, match="times are plain numbers here"):
+        run(tmp_path, says.replace('time_format = "%Y%m%d"\n', ""), "logs.parquet")
+
+
 # ---------------------------------------------------------------------- CSV of strangers
+
+
+@pytest.mark.parametrize(
+    ("written", "line"),
+    [
+        ("{day:02}.01.2021 {hour:02}:00", 'time_format = "%d.%m.%Y %H:%M"'),
+        ("2021-01-{day:02} {hour:02}:00:00", ""),
+        ("2021-01-{day:02}T{hour:02}:00+01:00", ""),
+    ],
+)
+def test_the_end_of_a_day_as_24_00(tmp_path, written, line):
+    times = [written.format(day=1 + hour // 24 - (hour % 24 == 0), hour=hour % 24 or 24) for hour in range(22, 51)]
+    assert "24:00" in times[2]
+    csv(tmp_path, "t,s,a,r\n" + "\n".join(f"{time},{n},0.5,{n}" for n, time in enumerate(times)))
+    _, (batch,) = run(tmp_path, DAYS + f'time = "t"\nstep = "1 h"\n{line}')
+    assert batch.rewards.tolist() == list(range(28)) and batch.episodes == 1
+
+
+def test_minutes_and_seconds_are_no_end_of_a_day(tmp_path):
+    csv(tmp_path, "t,s,a,r\n" + "\n".join(f"{n}:00,{n},0.5,{n}" for n in range(22, 27)))
+    _, (batch,) = run(tmp_path, DAYS + 'time = "t"\nstep = "1 min"\ntime_format = "%M:%S"')
+    assert batch.rewards.tolist() == [22, 23, 24, 25]
+
+
+def test_separators_at_the_ends_of_lines(tmp_path):
+    csv(tmp_path, "s;a;r;\n" + "".join(f"{n};0.5;{n};\n" for n in range(4)))
+    _, (batch,) = run(tmp_path, DAYS + 'separator = ";"')
+    assert batch.rewards.tolist() == [0, 1, 2]
 
 
 def test_semicolons_decimal_commas_and_german_dates(tmp_path):

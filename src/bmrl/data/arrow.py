@@ -141,9 +141,11 @@ def _times(column: Any, where: Any, mapping: mapping_module.Mapping) -> Times:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         zoned = pa.types.is_timestamp(kind) and kind.tz is not None
         return Times(_seconds(column), "utc" if zoned else "local")
-    if not _is_text(kind):
+    if mapping.time_format is not None and pa.types.is_integer(kind):  # as 20210328
+        column = column.cast(pa.string())
+    elif not _is_text(kind):
         return Times(_numbers(column, where, mapping), "number")
-    text = pc.utf8_trim_whitespace(column)
+    text, late = _midnights(pc.utf8_trim_whitespace(column), mapping)
     failed: Any = None
     for read, clock in _clocks(mapping):
         try:
@@ -151,7 +153,7 @@ def _times(column: Any, where: Any, mapping: mapping_module.Mapping) -> Times:
         except pa.ArrowInvalid as error:
             failed = failed or error
             continue
-        return Times(values, clock)
+        return Times(values + 86400 * late, clock)
     row = _first_odd(text, mapping)
     raise mapping.error(
         "time_format",
@@ -160,6 +162,16 @@ def _times(column: Any, where: Any, mapping: mapping_module.Mapping) -> Times:
         if mapping.time_format is None
         else f"{where(row)} has {text[row].as_py()!r}, which is not written as {mapping.time_format!r} says",
     ) from failed
+
+
+def _midnights(text: Any, mapping: mapping_module.Mapping) -> tuple[Any, NDArray[np.bool_]]:
+    """Times with 24:00 written as 00:00, and which they are [n]: the end of the day that is named."""
+    if mapping.time_format is not None and "%H:%M" not in mapping.time_format:
+        return text, np.zeros(len(text), bool)
+    midnight = r"(^|[T ])24:00(:00(?:\.0+)?)?($|[^\d:])"
+    late = pc.match_substring_regex(text, midnight).fill_null(False)
+    shown = pc.replace_substring_regex(text, midnight, r"\100:00\2\3")
+    return shown, late.to_numpy(zero_copy_only=False)
 
 
 def _clocks(mapping: mapping_module.Mapping) -> Sequence[Any]:

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from bmrl.data.checks import LARGEST
@@ -99,7 +100,7 @@ def counts_table(imported: Imported) -> Table:
         table.add_column(head, justify="right")
     for number, (name, counts) in enumerate(imported.mdps.items()):
         cells = [f"{counts[count]:,}" for count in COUNTS]
-        table.add_row("–" if imported.problems else f"mdp-{number:03d}", name, *cells)
+        table.add_row("–" if imported.problems else f"mdp-{number:03d}", escape(name), *cells)
     return table
 
 
@@ -114,5 +115,5 @@ def problems_table(imported: Imported) -> Table:
             what += f'; a clock that is changed in {CHANGES[problem.kind]} needs its timezone = "Europe/Vienna"'
         line = imported.mapping.lines.get(key)
         place = f"line {line}: {key}" if line else f"add {key}"
-        table.add_row(name, problem.where, f"{problem.count:,}", place, what)
+        table.add_row(escape(name), escape(problem.where), f"{problem.count:,}", escape(place), escape(what))
     return table

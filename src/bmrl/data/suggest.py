@@ -26,7 +26,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "truncations": ("truncations", "truncation", "truncated", "timeouts", "timeout"),
     "valids": ("valids", "valid"),
     "mdp": ("mdp", "mdp_id", "task", "task_id", "building", "building_id", "site", "house", "robot", "device"),
-    "episode": ("episode", "episode_id", "episodes", "ep", "trajectory", "trajectory_id", "traj", "run", "run_id"),
+    "episode": ("episode", "episode_id", "episodes", "ep", "trajectory", "trajectory_id", "traj", "run_id"),
     "time": ("time", "timestamp", "timestamps", "datetime", "date_time", "date", "t", "step", "timestep", "zeit"),
 }
 DONES = ("done", "dones")
@@ -125,8 +125,7 @@ class Draft:
         if "observations" in discrete:
             self._say("observations", "?", "these are Discrete: choices, which are no amounts; one number each, as Box")
             return
-        nested = [name for name in self._columns if name.split("/")[0] in ("observations", "obs") and "/" in name]
-        nested = [name for name in nested if name not in discrete]
+        nested = [name for name in self._nested("observations") if name not in discrete]
         if nested or "observations" in self._uses:
             self._say("observations", nested or [self._uses["observations"]])
         else:
@@ -136,8 +135,18 @@ class Draft:
             free = [c.name for c in self._columns.values() if c.kind == "number" and c.name not in used]
             names = self._in_short(numbered) or free
             self._say("observations", names or "?", "what the policy will see: take out what it will not")
-        if "next_observations" in self._uses:
-            self._say("next_observations", [self._uses["next_observations"]])
+        if self._next_observations:
+            self._say("next_observations", self._next_observations)
+
+    @property
+    def _next_observations(self) -> list[str]:
+        """The columns of next observations, if there are any."""
+        named = [self._uses["next_observations"]] if "next_observations" in self._uses else []
+        return self._nested("next_observations") or named
+
+    def _nested(self, key: str) -> list[str]:
+        """Columns within a group whose name means ``key``."""
+        return [name for name in self._columns if "/" in name and name.split("/")[0].lower() in NAMES[key]]
 
     def _action_columns(self) -> list[str]:
         if "actions" in self._uses:
@@ -181,7 +190,7 @@ class Draft:
         else:
             self._say("rewards", "?", "a column; or take the line out and give --reward path.py:function")
         episodic = self._said.get("groups") or self._stacked()
-        if "next_observations" not in uses and not episodic:
+        if not self._next_observations and not episodic:
             why = '"this action": reward and end came after the row\'s action; "last action": with its observation'
             self._say("outcome_of", "this action" if self._source.format in ("hdf5", "npz") else "?", why)
         done = next((name for name in self._columns if name.rpartition("/")[2].lower() in DONES), None)
@@ -196,7 +205,7 @@ class Draft:
             self._say("valids", uses["valids"])
         if episodic and not self._said.get("groups") and "mask" in self._columns:
             self._say("padding", "not mask", "where steps are none, but fill an episode up")
-        if "terminations" in uses and "next_observations" not in uses and not episodic and "valids" not in uses:
+        if "terminations" in uses and not self._next_observations and not episodic and "valids" not in uses:
             why = 'terminal transitions have no next observation here: "repeat" their own, or "drop" them'
             self._say("terminal_observation", "repeat", why)
         infos = [name for name in self._columns if name.startswith("infos/")]

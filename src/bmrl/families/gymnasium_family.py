@@ -1,6 +1,7 @@
 """A family made of Gymnasium environments: n copies stepped one after the other, as one simulator."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
@@ -26,15 +27,30 @@ class GymnasiumFamily(Family):
 
     Attributes:
         make: the environment of one MDP, called with the MDP's parameters as keywords.
-        env_id: under which `make_env` finds the family once it was given by ``--family``.
+        env_id: under which `make_env` finds the family once it was given by ``--family``; made of the name by default.
         transitions_vary: always; which of the two varies, a made environment does not tell.
 
     See `Family` for the others.
     """
 
     make: Callable[..., "gymnasium.Env[Any, Any]"]
-    env_id: str = field(default="bmrl/OwnFamily-v0", kw_only=True)
+    env_id: str = field(default="", kw_only=True)
     transitions_vary: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        """Gives the family an id of its own, where it has none."""
+        super().__post_init__()
+        if not self.env_id:
+            object.__setattr__(self, "env_id", f"bmrl/{re.sub(r'[^A-Za-z0-9_.-]', '-', self.name)}-v0")
+
+    def environment(self, parameters: Mapping[str, float]) -> "gymnasium.Env[Any, Any]":
+        """Of an MDP. Raises BmrlError for parameters that are not the family's, or if making it fails."""
+        validated = self.validate(parameters)
+        try:
+            return self.make(**validated)
+        except Exception as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            raise BmrlError(f"{self.name}: making the environment of {validated} fails: {what}") from error
 
     def reward(
         self,
@@ -53,7 +69,7 @@ class GymnasiumFamily(Family):
 
     def action_bounds(self, parameters: Mapping[str, float]) -> tuple[Array, Array]:
         """See `Family.action_bounds`; makes the environment. Raises BmrlError for spaces that are not the family's."""
-        env = self.make(**self.validate(parameters))
+        env = self.environment(parameters)
         try:
             return _bounds(self, env)
         finally:
@@ -97,7 +113,7 @@ class GymnasiumSimulator(Simulator):
 
     def __init__(self, family: GymnasiumFamily, mdps: Sequence[Parameters], seed: int):
         super().__init__(family, mdps, seed)
-        self._envs = [family.make(**family.validate(mdp)) for mdp in mdps]
+        self._envs = [family.environment(mdp) for mdp in mdps]
         bounds = [_bounds(family, env) for env in self._envs]
         self._low, self._high = np.stack([low for low, _ in bounds]), np.stack([high for _, high in bounds])
         self._seeds = np.zeros(self.n, np.int64)

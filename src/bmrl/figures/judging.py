@@ -8,6 +8,8 @@ import numpy as np
 
 from bmrl.figures.style import BLUE, GREY, ORANGE, panels, save, styled
 
+LONGEST = 24  # letters of a name
+
 
 @styled()
 def plot_judgement(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -17,7 +19,9 @@ def plot_judgement(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     x, y = np.arange(len(ordered)), np.array([row["value"] for row in ordered])
     axes.errorbar(x, y, _bars(ordered, y), fmt="o", color=BLUE, capsize=3, label="the policy (estimate)")
     axes.plot(x, [row["logged_value"] for row in ordered], "s", color=GREY, label="logged")
-    axes.set_xticks(x, [row["name"] for row in ordered], rotation=90)
+    names = [row["imported"] or row["name"] for row in ordered]  # a user's: no formula, and it may be long
+    shown = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
+    axes.set_xticks(x, shown, rotation=90, parse_math=False)
     axes.set_ylabel("discounted return")
     axes.legend(frameon=False, fontsize=9)
     save(figure, path)
