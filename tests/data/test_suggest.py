@@ -62,6 +62,7 @@ def test_groups(tmp_path):
         for number in range(3):
             for name, values in data.items():
                 file[f"episode_{number}/{name}"] = values[number]
+    assert 'groups = "episode_*"  # each is an episode; if each is an MDP' in suggest(str(tmp_path / "log.h5"))
     _, (batch,) = run(tmp_path, drafted(tmp_path, "log.h5"))
     assert_holds(batch, data)
 

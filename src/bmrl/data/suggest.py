@@ -31,6 +31,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 DONES = ("done", "dones")
 _COMMENTS = {
+    "groups": "each is an episode; if each is an MDP, write each into a file of its own",
     "skip": "below the names there are units",
     "missing_as": "marks of missing values; else mend the file",
 }
