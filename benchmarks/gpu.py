@@ -1,6 +1,6 @@
 """Phase 1 on one GPU: 29 BCQ learners in one program, beside d3rlpy's one after the other and the GPU's best product.
 
-    python benchmarks/gpu.py --peer PYTHON --out docs/results/gpu/rates.json
+    python -m benchmarks.gpu --peer PYTHON --out docs/results/gpu/rates.json
 
 PYTHON has what peer-requirements.txt names, with a PyTorch for the GPU. Both sides have the data, networks and
 minibatches of HalfCheetah at the paper's sizes, and multiply at the same precision: IEEE float32, then TensorFloat-32.

@@ -1,6 +1,6 @@
 """HalfCheetah at the paper's sizes, from an empty directory to figure 3, with fewer updates than its preset, timed.
 
-    python benchmarks/gpu_experiment.py --updates 50000 --student-updates 100000 --out docs/results/gpu \\
+    python -m benchmarks.gpu_experiment --updates 50000 --student-updates 60000 --out runs/gpu \\
         --beside docs/results/figure3/results.json
 
 tiMe, its oracle and the nearest learners, with every stage's time. It resumes. SAC from scratch, which has the paper's

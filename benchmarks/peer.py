@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array
 from matplotlib.figure import Figure
 
-from benchmarks import Rows
+from benchmarks import Rows, Target
 from benchmarks.data import HALFCHEETAH, random_replay
 from benchmarks.laps import steps_a_second
 from benchmarks.phase1 import teaching
@@ -222,6 +222,20 @@ def section(rows: Rows) -> str:
         lines.append(f"| {row['seed']} | {' | '.join(cells)} |")
     means = [np.mean([row[side] for row in returns]) for side in ("bmrl", "d3rlpy")]
     return "\n".join([*lines, f"| mean | {means[0]:.1f} | {means[1]:.1f} |"])
+
+
+def targets(rows: Rows) -> list[Target]:
+    """See `Benchmark`."""
+    speeds, returns = _parts(rows)
+    found = []
+    for row, wanted in zip(speeds, (4.0, 1.7), strict=True):
+        times = row["bmrl"] / max(row["one process"], row["a process a core"])
+        found.append(
+            Target(f"BCQ beside d3rlpy, {row['size']} sizes", f"{wanted:g}x", f"{times:.1f}x", times >= wanted)
+        )
+    own, peer = (np.mean([row[side] for row in returns]) for side in ("bmrl", "d3rlpy"))
+    told = f"{own:.1f} beside {peer:.1f}"
+    return [*found, Target("mean return beside d3rlpy's", "equal", told, bool(own >= peer - 0.05 * abs(peer)))]
 
 
 def _parts(rows: Rows) -> tuple[Rows, Rows]:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks import Rows
+from benchmarks import Rows, Target
 from benchmarks.data import HALFCHEETAH, random_replay
 from benchmarks.flops import update_flops
 from benchmarks.laps import Stage, steps_a_second
@@ -132,16 +132,28 @@ def section(rows: Rows) -> str:
     lines += [
         "",
         "Learners of a device one by one (`lax.map`), some at once, or all at once (`vmap`): updates/s of 8 learners, "
-        "and as a multiple of one by one, which is what phase 1 does.",
+        "and as a multiple of one by one, which is what phase 1 and collection do. These are bare updates of "
+        "minibatches that lie ready; beside them what share of the limit one by one is then.",
         "",
-        f"| learner | {' | '.join(WAYS)} |",
-        f"|---|{'---|' * len(WAYS)}",
+        f"| learner | {' | '.join(WAYS)} | share |",
+        f"|---|{'---|' * len(WAYS)}---|",
     ]
+    flops = {row["learner"]: row["flops"] for row in taught}
     for name in dict.fromkeys(row["learner"] for row in mapped):
         found = {row["way"]: row["updates_per_second"] for row in mapped if row["learner"] == name}
         cells = [f"{found[way]:,.1f} ({found[way] / found['one by one']:.2f})" for way in WAYS]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        share = found["one by one"] * flops[name] / limit["limit"]
+        lines.append(f"| {name} | {' | '.join(cells)} | {share:.0%} |")
     return "\n".join(lines)
+
+
+def targets(rows: Rows) -> list[Target]:
+    """See `Benchmark`."""
+    shares = [row["share"] for row in _parts(rows)[0] if "paper" in row["learner"]]
+    told = f"{min(shares):.0%} to {max(shares):.0%}" if shares else "–"
+    return [
+        Target("phase 1 at the paper's sizes, share of the best product", "75 %", told, min(shares, default=0) >= 0.75)
+    ]
 
 
 def draw(rows: Rows) -> Figure:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks import Rows
+from benchmarks import Rows, Target
 from benchmarks.data import HALFCHEETAH, random_replay
 from benchmarks.laps import seconds
 from bmrl.data import write_batch
@@ -26,7 +26,7 @@ BMRL = [sys.executable, "-c", "from bmrl.cli import main; main()"]
 NUMPY = [sys.executable, "-c", "import numpy"]
 EXPERIMENT = "halfcheetah-velocity"
 # The programs of the stages' loops. Others are single operations outside of loops, which differ in what is not logged.
-COMPILED = re.compile(r"Compiling (jit\((?:program|train|draw)\) with global shapes and types .*)")
+COMPILED = re.compile(r"Compiling (jit\((?:program|train|draws?)\) with global shapes and types .*)")
 
 
 def measure(place: Path, short: bool) -> Rows:
@@ -129,6 +129,17 @@ def section(rows: Rows) -> str:
             "of them more than once.",
         ]
     )
+
+
+def targets(rows: Rows) -> list[Target]:
+    """See `Benchmark`."""
+    helped, first, compiled = rows
+    again = compiled["again"]
+    return [
+        Target("`bmrl --help`", "under .5 s", f"{helped['help']:.2f} s", helped["help"] < 0.5),
+        Target("second run, to its first losses", "within 5 s", f"{first['warm']:.1f} s", first["warm"] <= 5),
+        Target("programs of loops compiled again in a run", "none", str(again), again == 0),
+    ]
 
 
 def draw(rows: Rows) -> Figure:

@@ -1,10 +1,15 @@
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
+from benchmarks import __main__ as command
 from benchmarks.fit import slope
 from benchmarks.flops import forward, input_gradient, update_flops, weight_gradient
+from benchmarks.laps import steps_a_second
 from bmrl.batch_rl import BCQ, SAC
 from bmrl.networks import Normaliser
 from bmrl.types import Spec, Transition
@@ -46,3 +51,38 @@ def test_slope_is_the_exponent():
     x = np.array([1.0, 10.0, 1000.0])
     assert slope(x, 3 * x**1.5) == pytest.approx(1.5)
     assert slope(x, np.full(3, 7.0)) == pytest.approx(0.0, abs=1e-12)
+
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_the_page_is_made_of_the_rows_that_are_kept(tmp_path):
+    """And so are its pictures; nothing of them was changed by hand."""
+    (tmp_path / "benchmarks").mkdir()
+    for rows in (DOCS / "benchmarks").glob("*.json"):
+        (tmp_path / "benchmarks" / rows.name).write_text(rows.read_text())
+    command.report(tmp_path)
+    assert (tmp_path / "benchmarks.md").read_text() == (DOCS / "benchmarks.md").read_text()
+    pictures = sorted(path.name for path in (tmp_path / "images").iterdir())
+    assert pictures == sorted(path.name for path in (DOCS / "images").glob("benchmark-*.png"))
+    assert {f"benchmark-{name}.png" for name in command.BENCHMARKS} == set(pictures)
+
+
+def test_a_trial_leaves_the_pages_alone(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "start", "--short"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "say with --docs where to write" in capsys.readouterr().err
+
+
+def test_laps_are_between_logged_steps(tmp_path):
+    paused = []
+
+    def stage(place, metrics):
+        for step in range(0, 50, 10):
+            metrics.log("teach", step, {"loss": np.zeros(1)})
+            metrics.log("other", step, {"loss": np.zeros(1)})
+
+    assert len(steps_a_second(stage, "teach", 3, lambda: paused.append(1))) == 3 and len(paused) == 3
+    with pytest.raises(RuntimeError, match="teach ended after 4 laps"):
+        steps_a_second(stage, "teach", 5)

@@ -18,20 +18,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from bmrl.errors import BmrlError
+
 AXIS = "learner"
+XLA_THREADS = "NPROC"  # XLA's name for it in the environment
 UNREADABLE = re.compile(r"Error reading persistent compilation cache entry for '([\w.-]+)'")  # JAX's words
 
 
-def set_up_jax(cores: int | None = None) -> None:
+def cores() -> int:
+    """How many cores this process has to itself; see `set_up_jax`."""
+    return int(os.environ.get(XLA_THREADS, 0)) or len(os.sched_getaffinity(0))
+
+
+def set_up_jax(own_cores: int | None = None) -> None:
     """Make each CPU core a JAX device, and keep compiled programs in the user's cache for the next run.
 
-    Call once, before any array exists; later calls change nothing. ``cores`` is how many this process has to itself, if
-    these are not all that it may use.
+    Call once, before any array exists; later calls change nothing. ``own_cores`` is how many this process has to
+    itself, if these are not all that it may use.
     """
-    if cores is not None:
-        os.environ["NPROC"] = str(cores)  # the threads of XLA
+    if own_cores is not None:
+        os.environ[XLA_THREADS] = str(own_cores)
     with contextlib.suppress(RuntimeError):  # the backend is up already: keep the devices that it has
-        jax.config.update("jax_num_cpu_devices", cores or len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", cores())
     jax.config.update("jax_compilation_cache_dir", str(_cache()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
@@ -67,7 +75,11 @@ def on_host_alone(function: Callable) -> Callable:
     program = jax.jit(function)
 
     def call(*args: Any) -> Any:
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        try:
+            cpu = jax.local_devices(backend="cpu")[0]
+        except RuntimeError as error:
+            raise BmrlError("JAX_PLATFORMS leaves out the CPU: name it behind the accelerator, as cuda,cpu") from error
+        with jax.default_device(cpu):
             return on_host(program(*args))
 
     return call

@@ -1,5 +1,7 @@
 """The contract of phase 1, for every algorithm: values of small MDPs that are known, and exact training."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -198,6 +200,20 @@ def test_many_learners_at_once_equal_a_loop_of_single_ones(algorithm, replay, tm
             state, _ = toys.update(algorithm)(state, replay.logs[k].take(np.asarray(index)), update_key)
         for one, many in zip(jax.tree.leaves(state), jax.tree.leaves(learner(end, k)), strict=True):
             np.testing.assert_allclose(one, many, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("where")
+def test_a_learner_that_diverges_stays_where_it_was_alone(replay, tmp_path):
+    first, second, *rest = replay.logs
+    replay = Replay((first, second._replace(rewards=second.rewards + np.float32(1e30)), *rest))
+    config, found = TeachConfig(toys.ALGORITHMS["td3_bc"], 60), {}
+    for updates in (0, 60):
+        place = tmp_path / str(updates)
+        some = replace(config, updates=updates)
+        found[updates] = teach(replay, some, 0, place / "checkpoints", Metrics(place / "metrics.csv"), "teach", 1e9)
+    assert found[60].diverged.tolist() == [-1, 0, *[-1] * len(rest)]
+    for k in range(len(PROBES)):
+        assert (bits(learner(found[60].states, k)) == bits(learner(found[0].states, k))) == (k == 1)
 
 
 def test_the_same_seed_gives_the_same_learners_bit_for_bit(algorithm, replay, tmp_path):

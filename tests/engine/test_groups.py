@@ -154,6 +154,8 @@ def test_a_group_that_diverges_is_no_failure_but_all_of_them_are(untaught):
         (Engine(group=3), r"has parts of 1 MDPs: go on with --group 1"),
         (Engine(group=-1), "must be 0 or more"),
         (Engine("ray", worker_cpus=0), "--worker-cpus 1 or more"),
+        (Engine(worker_gpus=1), "are for --engine ray"),
+        (Engine(worker_cpus=2), "are for --engine ray"),
     ],
 )
 def test_engines_that_a_run_refuses(grouped, engine, says):

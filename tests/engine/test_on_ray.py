@@ -98,8 +98,9 @@ def test_a_part_whose_workers_die_again_and_again_is_given_up(tmp_path):
 def test_no_cluster(tmp_path, monkeypatch):
     disconnect()
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    part = parts.Collecting(pipeline.start_run(tmp_path / "run", toy()), "collect", 0, 1)
+    run = pipeline.start_run(tmp_path / "run", toy())
     with pytest.raises(
         BmrlError, match=r"--engine ray: no cluster at 127.0.0.1:1 can be used \(.*refused.*\): see docs/cluster.md"
     ):
-        parts.perform([part], ENGINE)
+        parts.collect_stage(run, ENGINE, None)
+    assert parts.check_engine(run.directory, Engine("ray", group=2)) == 2  # nothing was done with the other group

@@ -63,11 +63,11 @@ def collect(
     """
     learners = len(mdps)
     spec = Spec(family.observation_dim, family.action_dim)
-    simulator = family.simulator(mdps, seed)
+    simulator = family.simulator(mdps, seed, parallel.cores())
     simulator.first = first
     keys = parallel.learner_keys(seed, "collect", learners, first)
     init = jax.jit(jax.vmap(lambda key: config.sac.init(key, spec, Normaliser.identity(spec.observation_dim))))
-    explore, train = _programs(config)
+    explore, keep, train = _programs(config)
 
     states = parallel.unshard(init(jax.vmap(lambda k: jax.random.fold_in(k, 0))(keys)), learners)
     log, now, step = empty_log(learners, config.transitions, family), simulator.reset(), 0
@@ -91,7 +91,8 @@ def collect(
                 now = record(log, t, now, parallel.unshard(actions, learners), simulator)
             new = parallel.shard(Transition(*(log[f][:, step : step + steps] for f in Transition._fields)))
             train_steps = steps if step + steps > config.warmup else 0
-            states, replay, losses = train(states, replay, new, keys, step, train_steps)
+            replay, drawn = keep(replay, new, keys, step)
+            states, losses = train(states, drawn, keys, step, train_steps)
             losses = parallel.unshard(losses, learners)
             if train_steps:
                 for slot in np.flatnonzero(~sound(losses)):
@@ -123,9 +124,13 @@ def collect(
 
 
 @functools.lru_cache(maxsize=4)
-def _programs(config: CollectConfig) -> tuple[Any, Any]:
-    """The two compiled programs of collection: choose the next action; take in new transitions and train."""
+def _programs(config: CollectConfig) -> tuple[Any, Any, Any]:
+    """The compiled programs of collection: choose the next action; keep new transitions and draw minibatches; train."""
     sac = config.sac
+
+    def keys_of(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        index_key, update_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 3), step))
+        return index_key, update_key
 
     def explore(state: Any, observation: jax.Array, key: jax.Array, step: jax.Array) -> jax.Array:
         policy_key = jax.random.fold_in(jax.random.fold_in(key, 1), step)
@@ -133,26 +138,29 @@ def _programs(config: CollectConfig) -> tuple[Any, Any]:
         action = sac.explore(state, observation[None], policy_key)[0]
         return jnp.where(step < config.warmup, jax.random.uniform(hold_key, action.shape, minval=-1, maxval=1), action)
 
-    def train(
-        state: Any, replay: Transition, new: Transition, key: jax.Array, start: jax.Array, steps: jax.Array
-    ) -> Any:
+    def keep(replay: Transition, new: Transition, key: jax.Array, start: jax.Array) -> tuple[Transition, Transition]:
+        """The replay buffer with the new transitions, and a minibatch of it for each of as many gradient steps."""
         replay = jax.tree.map(lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, start, 0), replay, new)
-        count = start + len(new.rewards)
-        train_key = jax.random.fold_in(key, 3)
+        steps = len(new.rewards)
 
+        def rows(step: jax.Array) -> jax.Array:
+            return jax.random.randint(keys_of(key, step)[0], (sac.batch_size,), 0, start + steps)
+
+        index = jax.vmap(rows)(start + jnp.arange(steps))
+        return replay, jax.tree.map(lambda x: x[index], replay)
+
+    def train(state: Any, drawn: Transition, key: jax.Array, start: jax.Array, steps: jax.Array) -> Any:
         def body(i: jax.Array, carry: Any) -> Any:
             state, _ = carry
-            index_key, update_key = jax.random.split(jax.random.fold_in(train_key, start + i))
-            rows = jax.random.randint(index_key, (sac.batch_size,), 0, count)
-            return sac.update(state, jax.tree.map(lambda x: x[rows], replay), update_key)
+            return sac.update(state, jax.tree.map(lambda x: x[i], drawn), keys_of(key, start + i)[1])
 
         shapes = jax.eval_shape(lambda: body(jnp.int32(0), (state, None))[1])
         nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
-        new_state, metrics = jax.lax.fori_loop(0, steps, body, (state, nothing))
-        state, metrics = unless_diverged(new_state, state, metrics)
-        return state, replay, metrics
+        new, losses = jax.lax.fori_loop(0, steps, body, (state, nothing))
+        return unless_diverged(new, state, losses)
 
     return (
         parallel.over_learners(explore, replicated=1),
-        parallel.over_learners(train, replicated=2, donate=(0, 1)),
+        parallel.over_learners(keep, replicated=1, donate=(0,)),
+        parallel.over_learners(train, replicated=2, donate=(0,), at_once=1),
     )

@@ -43,7 +43,7 @@ def perform_on_ray(parts: Sequence[Part], engine: Engine, family: str | None) ->
     waiting = [part for part in parts if not part.finished()]
     if not waiting:
         return
-    ray = _connect()
+    ray = connect()
     word = None if family is None else _absolute(family)
     task = ray.remote(num_cpus=engine.worker_cpus, num_gpus=engine.worker_gpus, max_retries=0)(_work)
     running: dict[Any, Part] = {task.remote(part, engine.worker_cpus, word): part for part in waiting}
@@ -81,8 +81,11 @@ def perform_on_ray(parts: Sequence[Part], engine: Engine, family: str | None) ->
             ray.wait(list(running), num_returns=len(running), timeout=SECONDS_TO_STOP) if running else None
 
 
-def _connect() -> Any:
-    """Ray, connected to the cluster of RAY_ADDRESS, or else to the one that this machine is a node of."""
+def connect() -> Any:
+    """Ray, connected to the cluster of RAY_ADDRESS, or else to the one that this machine is a node of.
+
+    Raises BmrlError if there is none.
+    """
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # before the import, which reads it
     import ray
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import final
 
 import jax
@@ -24,7 +25,7 @@ from bmrl.batch_rl.replay import Replay, stack
 from bmrl.batch_rl.teach import Taught, TeachConfig
 from bmrl.config import from_json
 from bmrl.data.batch import batch_names, read_batch
-from bmrl.engine import Engine
+from bmrl.engine import LOCAL, Engine
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.families import get_family
 from bmrl.learned import load_taught, save_learners
@@ -177,6 +178,8 @@ def check_engine(directory: Path, engine: Engine) -> int:
     """
     if engine.group < 0 or engine.worker_cpus < 1 or engine.worker_gpus < 0:
         raise BmrlError("--group and --worker-gpus must be 0 or more, --worker-cpus 1 or more")
+    if engine.engine == "local" and (engine.worker_cpus, engine.worker_gpus) != (LOCAL.worker_cpus, LOCAL.worker_gpus):
+        raise BmrlError("--worker-cpus and --worker-gpus are for --engine ray: this process has all that JAX sees")
     if engine.engine == "ray" and find_spec("ray") is None:
         raise BmrlError("--engine ray needs Ray: pip install 'bmrl[ray]'")
     noted = directory / PARTS / "config.json"
@@ -196,7 +199,7 @@ def collect_stage(run: Run, engine: Engine, family: str | None) -> None:
 
     def in_parts(run: Run) -> None:
         count = len(get_family(run.experiment.family).train_mdps())
-        parts = [Collecting(run, "collect", *span) for span in _begin(run, "collect", count, group)]
+        parts = [Collecting(run, "collect", *span) for span in _begin(run, "collect", count, group, engine)]
         perform(parts, engine, family)
         _keep_metrics(parts)  # before the batches, for with the last of them nobody looks at the parts again
         for part in parts:  # in this order, so that the run never has a batch without those before it
@@ -213,8 +216,18 @@ def phase_1_stages(run: Run, variants: Sequence[str], resume: bool, engine: Engi
         return pipeline.phase_1_stages(run, variants, resume)
     batches = len(pipeline.load_replay(run))  # all of them are looked at before anything is trained
     for name in dict.fromkeys(run.experiment.learners(variant) for variant in variants):
-        _learn(run, f"teach-{name}", _begin(run, f"teach-{name}", batches, group), "teachers", name, resume, engine)
-        _learn(run, f"pooled-{name}", _begin(run, f"pooled-{name}", batches, batches), "pooled", name, resume, engine)
+        _learn(
+            run, f"teach-{name}", _begin(run, f"teach-{name}", batches, group, engine), "teachers", name, resume, engine
+        )
+        _learn(
+            run,
+            f"pooled-{name}",
+            _begin(run, f"pooled-{name}", batches, batches, engine),
+            "pooled",
+            name,
+            resume,
+            engine,
+        )
 
 
 def _learn(
@@ -250,19 +263,26 @@ def perform(parts: Sequence[Part], engine: Engine, family: str | None = None) ->
         for part in parts:
             part.perform()
     else:
-        from bmrl.engine.on_ray import perform_on_ray
-
-        perform_on_ray(parts, engine, family)
+        _ray().perform_on_ray(parts, engine, family)
     for part in parts:
         pipeline.drop_checkpoints(part.own, part.stage)
 
 
-def _begin(run: Run, stage: str, learners: int, group: int) -> list[tuple[int, int]]:
+def _ray() -> ModuleType:
+    """The module that knows Ray."""
+    from bmrl.engine import on_ray
+
+    return on_ray
+
+
+def _begin(run: Run, stage: str, learners: int, group: int, engine: Engine) -> list[tuple[int, int]]:
     """The parts of a stage: the first MDP of each, and one past its last."""
     if committed_names(run.directory / "checkpoints" / stage):
         raise BmrlError(f"{run.directory} has a stage {stage!r} begun in one piece: finish it without --group")
     note = run.directory / PARTS / "config.json"
     if not note.exists():
+        if engine.engine == "ray":
+            _ray().connect()  # before a number of MDPs is held to
         write_json(note, {"group": group})
     return [(first, min(first + group, learners)) for first in range(0, learners, group)]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from bmrl import parallel
 from bmrl.evaluate.agents import Agent
 from bmrl.families.base import Family, Parameters
 from bmrl.types import Transition
@@ -63,7 +64,7 @@ def run_episodes(
     Raises:
         BmrlError: an MDP that the family does not have.
     """
-    simulator = family.simulator(mdps, seed)
+    simulator = family.simulator(mdps, seed, parallel.cores())
     n = simulator.n
     now, memory, key = simulator.reset(), agent.start(simulator.n), jax.random.PRNGKey(seed)
     alive, valid, lengths = np.ones(n, bool), np.ones(n, bool), np.zeros(n, np.int64)
