@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bmrl import parallel
+from bmrl.errors import BmrlError
 
 
 def test_learners_over_devices():
@@ -67,3 +68,14 @@ def test_what_is_drawn_for_an_accelerator_is_drawn_by_the_cpu():
     found = parallel.on_host_alone(lambda key: {"x": jax.random.normal(key, (3,))})(np.zeros(2, np.uint32))
     assert isinstance(found["x"], np.ndarray)
     np.testing.assert_array_equal(found["x"], jax.random.normal(jax.random.PRNGKey(0), (3,)))
+
+
+def test_jax_without_the_cpu_is_told(monkeypatch):
+    def devices(backend=None):
+        raise RuntimeError(f"Unknown backend: '{backend}' requested")
+
+    monkeypatch.setattr(jax, "local_devices", devices)
+    with pytest.raises(
+        BmrlError, match="JAX_PLATFORMS leaves out the CPU: name it behind the accelerator, as cuda,cpu"
+    ):
+        parallel.on_host_alone(lambda: 0)()
