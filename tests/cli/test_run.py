@@ -96,6 +96,7 @@ def test_a_run_leaves_what_it_promises(run: Path) -> None:
     header = (run / "metrics.csv").read_text().splitlines()
     stages = {line.split(",")[0] for line in header[1:]}
     assert {"collect", "teach-default", "pooled-default", "distill-default", "distill-paper"} <= stages
+    assert sum(line.startswith("reward-model,") for line in header) == 100  # a curve, too
     pictures = {path.name for path in (run / "figures").iterdir()}
     assert {"returns-test.png", "trajectories-test.png", "identities-test.png", "policy-test.gif"} <= pictures
     for picture in (run / "figures").iterdir():

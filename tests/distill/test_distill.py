@@ -121,7 +121,7 @@ def test_the_same_seed_gives_the_same_student_and_nothing_is_compiled_twice(
 
 
 def test_a_killed_training_goes_on_exactly(student, replay, directory, tmp_path, monkeypatch):
-    toys.kill_at_log(monkeypatch, 10)
+    toys.kill_at_log(monkeypatch, 110)
     with pytest.raises(toys.Killed):
         toy.train(replay, tmp_path, checkpoint_seconds=0)
     monkeypatch.undo()

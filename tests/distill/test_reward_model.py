@@ -76,10 +76,10 @@ def test_the_model_and_its_loss_equal_their_references(next_observations):
 
 
 def test_a_fitted_model_relabels_transitions_that_it_never_saw(fitted):
-    model, loss = fitted
+    model, losses = fitted
     relabel = reference.jit(lambda t, source, target: model.relabel(t, source, target).rewards)
     # Rewards lie in [-2, 0]. The error is at most 0.3 (the reward has a kink), and 0.05 in the root mean square.
-    assert float(loss) < 0.01
+    assert losses.shape == (toy.REWARD_MODEL.updates,) and losses[-100:].mean() < 0.01 < losses[0]
     for source in range(3):
         for target in range(3):
             indices = jnp.full(N, source), jnp.full(N, target)

@@ -328,10 +328,11 @@ def distill(
     reward_model = None
     if config.context.relabel:
         metrics.truncate("reward-model", 0)
-        reward_model, loss = fit_reward_model(
+        reward_model, losses_of_updates = fit_reward_model(
             replay, statistics.context, spec_of(replay), config.reward_model, reward_key
         )
-        metrics.log("reward-model", config.reward_model.updates, {"reward_loss": loss})
+        for part in np.array_split(np.arange(len(losses_of_updates)), min(100, len(losses_of_updates))):
+            metrics.log("reward-model", int(part[-1]) + 1, {"reward_loss": losses_of_updates[part].mean()})
 
     state, step = initial_state(init_key, replay, targets, statistics, max_correction, config), 0
     if found := latest_checkpoint(checkpoints, state):

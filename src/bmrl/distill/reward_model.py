@@ -83,8 +83,8 @@ def reward_loss_fn(model: RewardModel, batch: Transition, mdp: Int[Array, " n"])
 
 def fit_reward_model(
     replay: Replay, inputs: Normaliser, spec: Spec, config: RewardModelConfig, key: Array
-) -> tuple[RewardModel, float]:
-    """Train the model on K batches, each MDP with the same weight; with it, its mean loss at the end."""
+) -> tuple[RewardModel, Float[np.ndarray, " updates"]]:
+    """Train the model on K batches, each MDP with the same weight; with it, the loss of each update."""
     init_key, train_key = jax.random.split(key)
     draw, optimiser, train = _fit_programs(config)
     model = RewardModel(init_key, spec, inputs, len(replay), config)
@@ -96,7 +96,7 @@ def fit_reward_model(
         mdp, index = draw(draw_key, given.size, step)
         state, loss = train(state, given.take_from(mdp, index), mdp, min(CHUNK, config.updates - step))
         losses.append(loss)  # not looked at, so that the next minibatches are read while these are computed
-    return state[0], float(jnp.concatenate(losses)[: config.updates][-100:].mean())
+    return state[0], np.concatenate(parallel.on_host(losses))[: config.updates]
 
 
 @functools.lru_cache(maxsize=4)

@@ -216,18 +216,10 @@ def phase_1_stages(run: Run, variants: Sequence[str], resume: bool, engine: Engi
         return pipeline.phase_1_stages(run, variants, resume)
     batches = len(pipeline.load_replay(run))  # all of them are looked at before anything is trained
     for name in dict.fromkeys(run.experiment.learners(variant) for variant in variants):
-        _learn(
-            run, f"teach-{name}", _begin(run, f"teach-{name}", batches, group, engine), "teachers", name, resume, engine
-        )
-        _learn(
-            run,
-            f"pooled-{name}",
-            _begin(run, f"pooled-{name}", batches, batches, engine),
-            "pooled",
-            name,
-            resume,
-            engine,
-        )
+        alone = _begin(run, f"teach-{name}", batches, group, engine)
+        _learn(run, f"teach-{name}", alone, "teachers", name, resume, engine)
+        together = _begin(run, f"pooled-{name}", batches, batches, engine)
+        _learn(run, f"pooled-{name}", together, "pooled", name, resume, engine)
 
 
 def _learn(
