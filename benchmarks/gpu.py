@@ -7,7 +7,6 @@ minibatches of HalfCheetah at the paper's sizes, and multiply at the same precis
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -50,8 +49,7 @@ def ours(replay: Replay, bcq: BCQ, updates: int) -> dict[str, float]:
 
 def theirs(python: Path, replay: Replay, bcq: BCQ, device: str, precision: str, compiled: bool, updates: int) -> float:
     """Updates a second of one learner that has the device to itself."""
-    cores = len(os.sched_getaffinity(0))
-    with D3rlpy(python, replay.logs[:1], bcq, cores, 0, device, precision, compiled) as peer:  # type: ignore[arg-type]
+    with D3rlpy(python, replay.logs[:1], bcq, parallel.cores(), 0, device, precision, compiled) as peer:  # type: ignore[arg-type]
         peer.fit(20)
         return max(peer.fit(updates) for _ in range(3))
 

@@ -80,7 +80,7 @@ def on_host_alone(function: Callable) -> Callable:
         except RuntimeError as error:
             raise BmrlError("JAX_PLATFORMS leaves out the CPU: name it behind the accelerator, as cuda,cpu") from error
         with jax.default_device(cpu):
-            return on_host(program(*args))
+            return on_host(program(*on_host(args)))
 
     return call
 

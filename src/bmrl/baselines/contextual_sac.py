@@ -220,8 +220,7 @@ def train_contextual_sac(
     metrics.truncate(stage, step)
     draw, program = _programs(config)
 
-    draw_key = np.asarray(train_key)
-    drawn = ReadAhead(lambda step: read_minibatch(draw(draw_key, replay.size, step), replay))
+    drawn = ReadAhead(lambda step: read_minibatch(draw(train_key, replay.size, step), replay))
 
     def advance(state: ContextualState, step: int, steps: int) -> tuple[ContextualState, dict[str, np.ndarray]]:
         state, losses = program(state, drawn.at(step), reward_model, train_key, step, steps)

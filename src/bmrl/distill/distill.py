@@ -342,12 +342,12 @@ def distill(
     draw, program = _programs(config)
 
     draws = config.contexts * (config.context.size + config.queries)
-    keys, draw_key = np.asarray(jax.random.split(train_key, len(replay))), np.asarray(train_key)
+    keys = np.asarray(jax.random.split(train_key, len(replay)))
     windows = Windows(replay, keys, draws, targets, config.queries_everywhere)
 
     def read(step: int) -> Minibatch:
         given = windows.at(step)
-        return read_minibatch(draw(draw_key, given.replay.size, step), given.replay, given.beside, config)
+        return read_minibatch(draw(train_key, given.replay.size, step), given.replay, given.beside, config)
 
     drawn = ReadAhead(read)
 

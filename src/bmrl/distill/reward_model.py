@@ -88,12 +88,11 @@ def fit_reward_model(
     init_key, train_key = jax.random.split(key)
     draw, optimiser, train = _fit_programs(config)
     model = RewardModel(init_key, spec, inputs, len(replay), config)
-    draw_key = np.asarray(train_key)
     windows = Windows(replay, np.asarray(jax.random.split(train_key, len(replay))), config.batch_size)
     state, losses = (model, optimiser.init(model)), []
     for step in range(0, config.updates, CHUNK):
         given = windows.at(step).replay
-        mdp, index = draw(draw_key, given.size, step)
+        mdp, index = draw(train_key, given.size, step)
         state, loss = train(state, given.take_from(mdp, index), mdp, min(CHUNK, config.updates - step))
         losses.append(loss)  # not looked at, so that the next minibatches are read while these are computed
     return state[0], np.concatenate(parallel.on_host(losses))[: config.updates]
