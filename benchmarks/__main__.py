@@ -1,13 +1,13 @@
 """Measure by name, everything if nothing is named; keep the rows, and make the report of all rows that there are."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import cast
 
 import benchmarks
 from benchmarks import Benchmark, collection, growth, peer, phase1, phase2, start
 from bmrl.figures.style import DPI, styled
+from bmrl.reproduce.study import plain
 from bmrl.runs.machine import machine
 from bmrl.runs.storage import read_json, write_json
 
@@ -61,14 +61,9 @@ def main() -> None:
         rows = BENCHMARKS[name].measure(place, args.short)
         command = f"python -m benchmarks {name}{' --short' if args.short else ''}"
         (docs / "benchmarks").mkdir(parents=True, exist_ok=True)
-        found = {"machine": machine(), "command": command, "rows": json.loads(json.dumps(rows), parse_float=_short)}
+        found = {"machine": machine(), "command": command, "rows": plain(rows)}
         write_json(docs / "benchmarks" / f"{name}.json", found)
     report(docs)
-
-
-def _short(number: str) -> float:
-    """Five digits tell all."""
-    return float(f"{float(number):.5g}")
 
 
 def report(docs: Path) -> None:

@@ -16,14 +16,9 @@ from pathlib import Path
 
 from bmrl import parallel
 from bmrl.config import to_json
-from bmrl.evaluate.agents import FixedAgent
-from bmrl.evaluate.evaluate import evaluate, oracle_agent, rows_of
 from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
-from bmrl.families import get_family
 from bmrl.figures.scratch import plot_figure3
-from bmrl.learned import load_student
-from bmrl.report import learned_agents
 from bmrl.reproduce import figure3
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit, run_study
@@ -44,21 +39,7 @@ def shortened(experiment: Experiment, updates: int, student_updates: int) -> Exp
 def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
     """The pipeline, and what its students do in the test MDPs."""
     with working_run(experiment, directory, tuple(experiment.teach), tuple(experiment.distill)) as run:
-        family, seed, episodes = get_family(NAME), experiment.seed, experiment.episodes
-        mdps, rows = family.test_mdps(), []
-        agents = learned_agents(run, family, mdps, episodes)
-        student, config = load_student(run.directory / "students" / "default")
-        slots = [mdp for mdp in mdps for _ in range(episodes)]
-        agents["oracle", ""] = oracle_agent(student, config.context, family, family.train_mdps(), slots)
-        agents["standing still", ""] = FixedAgent(family.action_dim, uniform=False)
-        agents["uniform actions", ""] = FixedAgent(family.action_dim, uniform=True)
-        for (method, variant), agent in agents.items():
-            result = evaluate(family, mdps, agent, episodes, seed)
-            context = "episode" if method == "tiMe" else "none"
-            rows += rows_of(
-                family, mdps, result, method=method, variant=variant, split="test", seed=seed, context=context
-            )
-    return rows
+        return figure3.tested(run)
 
 
 def stages(directory: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """The contract of phase 1, for every algorithm: values of small MDPs that are known, and exact training."""
 
+import functools
 from dataclasses import replace
 
 import jax
@@ -182,9 +183,7 @@ def test_the_targets_are_those_of_the_networks(algorithm, learners, offers):
 def where(request, monkeypatch):
     """The programs of the CPU, and those of an accelerator on the CPU."""
     monkeypatch.setattr(parallel, "on_cpu", lambda: request.param == "on the CPU")
-    teaching._programs.cache_clear()
-    yield
-    teaching._programs.cache_clear()
+    monkeypatch.setattr(teaching, "_programs", functools.lru_cache(teaching._programs.__wrapped__))
 
 
 @pytest.mark.usefixtures("where")

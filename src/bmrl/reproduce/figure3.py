@@ -25,6 +25,7 @@ from bmrl.report import learned_agents
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.scratch import Scratch, from_scratch, scratch_of
 from bmrl.reproduce.study import Row, Study, Unit
+from bmrl.runs.storage import is_committed
 from bmrl.sources import batch_sources
 from bmrl.statistics import FEW, bootstrap_interval, iqm
 
@@ -58,15 +59,19 @@ def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
         for name in experiment.teach:
             pipeline.pooled_stage(run, name, resume=True)
         clone(run)
-        family, seed, episodes = get_family(experiment.family), experiment.seed, experiment.episodes
-        mdps = family.test_mdps()
-        rows = []
-        for (method, variant), agent in agents(run, mdps).items():
-            result = evaluate(family, mdps, agent, episodes, seed)
-            context = "episode" if method == "tiMe" else "none"
-            rows += rows_of(
-                family, mdps, result, method=method, variant=variant, split="test", seed=seed, context=context
-            )
+        return tested(run)
+
+
+def tested(run: pipeline.Run) -> list[Row]:
+    """Every policy of the figure that the run has, on the family's test MDPs."""
+    experiment = run.experiment
+    family, seed, episodes = get_family(experiment.family), experiment.seed, experiment.episodes
+    mdps = family.test_mdps()
+    rows = []
+    for (method, variant), agent in agents(run, mdps).items():
+        result = evaluate(family, mdps, agent, episodes, seed)
+        context = "episode" if method == "tiMe" else "none"
+        rows += rows_of(family, mdps, result, method=method, variant=variant, split="test", seed=seed, context=context)
     return rows
 
 
@@ -81,14 +86,15 @@ def _cloning(run: pipeline.Run) -> TeachConfig:
 
 
 def agents(run: pipeline.Run, mdps: Sequence[Parameters]) -> dict[tuple[str, str], Agent]:
-    """Every policy of the figure, by (method, variant)."""
+    """Every policy of the figure that the run has, by (method, variant)."""
     family, episodes = get_family(run.experiment.family), run.experiment.episodes
     found = learned_agents(run, family, mdps, episodes)
     slots = [mdp for mdp in mdps for _ in range(episodes)]
     student, config = load_student(run.directory / "students" / "default")
     found["oracle", ""] = oracle_agent(student, config.context, family, family.train_mdps(), slots)
-    algorithm, states, _ = load_learners(run.directory / "cloning", _cloning(run))
-    found["behaviour cloning", ""] = learner_agent(algorithm, states, np.zeros(len(mdps), int), episodes)
+    if is_committed(run.directory / "cloning"):
+        algorithm, states, _ = load_learners(run.directory / "cloning", _cloning(run))
+        found["behaviour cloning", ""] = learner_agent(algorithm, states, np.zeros(len(mdps), int), episodes)
     found["standing still", ""] = FixedAgent(family.action_dim, uniform=False)
     found["uniform actions", ""] = FixedAgent(family.action_dim, uniform=True)
     return found

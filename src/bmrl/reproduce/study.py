@@ -116,7 +116,7 @@ class Ledger:
         entry = self._units.get(unit.name)
         if entry is None:
             return False
-        if lines := difference(entry["config"], _plain(unit.config)):
+        if lines := difference(entry["config"], plain(unit.config)):
             raise BmrlError(
                 f"{self.path} holds {unit.name} of another configuration: {'; '.join(lines)}; choose another --out"
             )
@@ -129,17 +129,17 @@ class Ledger:
         try:
             yield
         finally:
-            entry = self._units.setdefault(unit.name, {"config": _plain(unit.config), "seconds": 0})
+            entry = self._units.setdefault(unit.name, {"config": plain(unit.config), "seconds": 0})
             entry["seconds"] += round(time.monotonic() - began)
             write_json(self.path, self._data)
 
     def add(self, unit: Unit, rows: Sequence[Row]) -> None:
         """Keep a finished unit's rows."""
         self._units[unit.name] |= {
-            "command": shlex.join(["bmrl", *sys.argv[1:]]),
+            "command": _command(),
             "machine": machine_and_accelerators(),
             "versions": {package: version(package) for package in PACKAGES},
-            "rows": _plain(rows),
+            "rows": plain(rows),
         }
         write_json(self.path, self._data)
 
@@ -176,13 +176,20 @@ def _is_ledger(data: Any) -> bool:
     return has(data, {"units": dict}) and all(map(is_unit, data["units"].values()))
 
 
-def _plain(value: Any) -> Any:
+def _command() -> str:
+    """What was typed: bmrl, or python with the module that called the study."""
+    module = sys.modules["__main__"].__spec__
+    program = ["python", "-m", module.name] if module else ["bmrl"]
+    return shlex.join([*program, *sys.argv[1:]])
+
+
+def plain(value: Any) -> Any:
     """JSON values with short numbers; NaN, which JSON has not, is null."""
     match value:
         case Mapping():
-            return {str(key): _plain(x) for key, x in value.items()}
+            return {str(key): plain(x) for key, x in value.items()}
         case np.ndarray() | list() | tuple():
-            return [_plain(x) for x in value]
+            return [plain(x) for x in value]
         case float() | np.floating():
             return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
         case np.integer() | np.bool_():
