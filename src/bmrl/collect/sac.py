@@ -71,8 +71,12 @@ def collect(
 
     states = parallel.unshard(init(jax.vmap(lambda k: jax.random.fold_in(k, 0))(keys)), learners)
     log, now, step = empty_log(learners, config.transitions, family), simulator.reset(), 0
-    like = {"states": states, "log": log, "simulator": simulator.state(), "observations": now}
-    if found := latest_checkpoint(checkpoints, like):
+
+    def whole() -> dict[str, Any]:
+        host = parallel.unshard(states, learners)
+        return {"states": host, "log": log, "simulator": simulator.state(), "observations": now}
+
+    if found := latest_checkpoint(checkpoints, whole()):
         step, tree = found
         states, log, now = tree["states"], tree["log"], tree["observations"]
         simulator.restore(tree["simulator"])
@@ -107,13 +111,7 @@ def collect(
                     losses |= watch(step, parallel.unshard(states, learners))
                 metrics.log("collect", step, losses)
             if (asked() or time.monotonic() - saved > checkpoint_seconds) and step < config.transitions:
-                tree = {
-                    "states": parallel.unshard(states, learners),
-                    "log": log,
-                    "simulator": simulator.state(),
-                    "observations": now,
-                }
-                save_checkpoint(checkpoints, step, tree)
+                save_checkpoint(checkpoints, step, whole())
                 saved = time.monotonic()
                 if asked():
                     raise Stopped
