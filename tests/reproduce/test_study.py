@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.machinery import ModuleSpec
 
 import numpy as np
 import pytest
@@ -30,8 +31,7 @@ def go(study, out, seeds=(0, 1, 2), only="*", scale="smoke", runs=None):
     run_study("a study", study, scale, seeds, out, runs, only)
 
 
-def test_finished_units_are_kept_and_not_done_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["/somewhere/bmrl", "reproduce", "a study"])
+def test_finished_units_are_kept_and_not_done_again(tmp_path):
     done = []
     with pytest.raises(KeyboardInterrupt):
         go(counting(done, fail=[1]), tmp_path)
@@ -44,9 +44,17 @@ def test_finished_units_are_kept_and_not_done_again(tmp_path, monkeypatch):
     unit = data["units"]["seed-1"]
     assert unit["rows"] == [{"seed": 1, "value": 0.33333, "list": [1.0, None], "runs": str(tmp_path / "runs")}]
     assert unit["versions"].keys() >= {"bmrl", "jax"} and unit["machine"]
-    assert unit["command"] == "bmrl reproduce 'a study'"
     page = (tmp_path / "README.md").read_text()
     assert "[0, 1, 2]" in page and "| seed-2 | 0:0" in page
+
+
+@pytest.mark.parametrize(("module", "program"), [(None, "bmrl"), ("a.module", "python -m a.module")])
+def test_a_unit_has_the_command_that_was_typed(tmp_path, monkeypatch, module, program):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/program", "reproduce", "a study"])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", module and ModuleSpec(module, None))
+    go(counting([]), tmp_path, seeds=[0])
+    unit = json.loads((tmp_path / "results.json").read_text())["units"]["seed-0"]
+    assert unit["command"] == f"{program} reproduce 'a study'"
 
 
 def test_an_unfinished_unit_leaves_no_rows_but_its_time(tmp_path):
