@@ -48,7 +48,10 @@ def test_finished_units_are_kept_and_not_done_again(tmp_path):
     assert "[0, 1, 2]" in page and "| seed-2 | 0:0" in page
 
 
-@pytest.mark.parametrize(("module", "program"), [(None, "bmrl"), ("a.module", "python -m a.module")])
+@pytest.mark.parametrize(
+    ("module", "program"),
+    [(None, "bmrl"), ("a.module", "python -m a.module"), ("a.package.__main__", "python -m a.package")],
+)
 def test_a_unit_has_the_command_that_was_typed(tmp_path, monkeypatch, module, program):
     monkeypatch.setattr(sys, "argv", ["/somewhere/program", "reproduce", "a study"])
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", module and ModuleSpec(module, None))

@@ -179,7 +179,7 @@ def _is_ledger(data: Any) -> bool:
 def _command() -> str:
     """What was typed: bmrl, or python with the module that called the study."""
     module = sys.modules["__main__"].__spec__
-    program = ["python", "-m", module.name] if module else ["bmrl"]
+    program = ["python", "-m", module.name.removesuffix(".__main__")] if module else ["bmrl"]
     return shlex.join([*program, *sys.argv[1:]])
 
 
