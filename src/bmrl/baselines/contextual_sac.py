@@ -227,11 +227,8 @@ def train_contextual_sac(
         drawn.prepare(step + steps)
         return state, parallel.on_host(losses)
 
-    def snapshot(state: ContextualState) -> ContextualState:
-        state = parallel.on_host(state)
-        return state
-
-    return train(stage, config.updates, state, step, advance, snapshot, checkpoints, metrics, checkpoint_seconds)
+    on_host = parallel.on_host
+    return train(stage, config.updates, state, step, advance, on_host, checkpoints, metrics, checkpoint_seconds)
 
 
 @functools.lru_cache(maxsize=8)

@@ -356,12 +356,9 @@ def distill(
         drawn.prepare(step + steps)
         return state, parallel.on_host(terms)
 
-    def snapshot(state: DistillState) -> DistillState:
-        state = parallel.on_host(state)
-        return state
-
     look = (lambda step, state: watch(step, state.student)) if watch else None
-    state = train(stage, config.updates, state, step, advance, snapshot, checkpoints, metrics, checkpoint_seconds, look)
+    on_host, seconds = parallel.on_host, checkpoint_seconds
+    state = train(stage, config.updates, state, step, advance, on_host, checkpoints, metrics, seconds, look)
     return state.student
 
 
