@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from bmrl.batch_rl.replay import Replay, pool, stack
+from bmrl.batch_rl.replay import Replay, best_episodes, pool, stack
 from bmrl.batch_rl.teach import Training, spec_of, teach
 from bmrl.collect import collect, log_controllers, provenance
 from bmrl.config import check_config, from_json, to_json
@@ -261,7 +261,7 @@ def collect_batches(run: Run, first: int, last: int) -> None:
 def teach_stage(run: Run, name: str = "default", resume: bool = False) -> None:
     """Phase 1: a learner for each batch, of the variant ``name``."""
     path, sources = run.directory / "teachers" / name, batch_sources(run.directory)
-    learn(run, f"teach-{name}", path, run.experiment.teach[name], sources, lambda: load_replay(run), resume)
+    learn(run, f"teach-{name}", path, run.experiment.teach[name], sources, lambda: lessons(run, name), resume)
 
 
 def pooled_stage(
@@ -278,7 +278,7 @@ def pooled_stage(
 
 def pooled_replay(run: Run, name: str) -> Replay:
     """What the pooled baseline learns from."""
-    replay, left_out = load_replay(run), diverged_learners(run, name)
+    replay, left_out = lessons(run, name), diverged_learners(run, name)
     return pool(replay.of(k for k in range(len(replay)) if k not in left_out))
 
 
@@ -343,7 +343,7 @@ def distill_stage(
         check_sources(path, manifest, learner_sources(run.directory, learners), seed)
         drop_checkpoints(run, stage)
         return
-    replay, learned = load_replay(run), run.directory / "teachers" / learners
+    replay, learned = lessons(run, learners), run.directory / "teachers" / learners
     teachers = load_learners(learned, run.experiment.teach[learners], leave_out_diverged)
     check_sources(learned, verify_directory(learned, hashes=False), batch_sources(run.directory), seed)
     if len(replay) != teachers.batches:
@@ -431,6 +431,11 @@ def check_all_sources(run: Run) -> None:
 def load_replay(run: Run) -> Replay:
     """The run's batches, verified, as stacked arrays."""
     return stack(read_batches(run.directory / "batches"))
+
+
+def lessons(run: Run, name: str) -> Replay:
+    """What the learners of a variant learn from, and then their students: the best episodes of the run's batches."""
+    return best_episodes(load_replay(run), run.experiment.teach[name].best)
 
 
 def diverged_learners(run: Run, name: str) -> dict[int, int]:

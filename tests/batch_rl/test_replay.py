@@ -4,8 +4,9 @@ import pytest
 from batch_rl import toys
 
 from bmrl.batch_rl import replay as replay_module
-from bmrl.batch_rl.replay import gone_through, minibatches, pool, stack
+from bmrl.batch_rl.replay import best_episodes, gone_through, minibatches, pool, stack
 from bmrl.batch_rl.teach import observation_normaliser, spec_of
+from bmrl.errors import BmrlError
 from bmrl.types import Spec, Transition
 
 LENGTHS = [[3, 1, 4], [2], [5, 5, 2, 1]]
@@ -92,6 +93,27 @@ def test_a_log_is_gone_through_in_pieces(replay, monkeypatch):
         assert max(len(piece.rewards) for piece in pieces) <= 3
         assert_equal(jax.tree.map(lambda *x: np.concatenate(x), *pieces), log.take(np.arange(log.size)))
     assert [len(x) for x in replay.logs[0].visited()] == [3, 3, 3, 2]
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.1, [5]), (0.4, [2, 3, 4, 5]), (0.41, range(6)), (1, range(10))])
+def test_the_best_episodes_have_the_highest_returns(share, kept, tmp_path):
+    lengths, rewards = [2, 3, 1, 4], [1, 1, 2, 2, 2, 9, -1, 0, 0, 0]
+    episodes = toys.numbered(lengths)
+    paid = np.split(np.array(rewards), np.cumsum(lengths)[:-1])
+    episodes = [(s, a, r, terminated) for (s, a, _, terminated), r in zip(episodes, paid, strict=True)]
+    replay = toys.replay(tmp_path, [episodes, toys.numbered([2], 1)])
+    best = best_episodes(replay, share)
+    assert best.size.tolist() == [len(kept), 2]
+    for log, whole, index in zip(best.logs, replay.logs, (np.array(kept), np.arange(2)), strict=True):
+        assert_equal(log.take(np.arange(log.size)), whole.take(index))
+    starts = np.array([0, 0, 2, 2, 2, 5, 6, 6, 6, 6])[kept]
+    np.testing.assert_array_equal(np.array(kept)[best.logs[0].starts(np.arange(len(kept)))], starts)
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(replay, share):
+    with pytest.raises(BmrlError, match="share of the best episodes"):
+        best_episodes(replay, share)
 
 
 def test_minibatches_are_each_logs_own(batches, replay):

@@ -11,6 +11,8 @@ import pytest
 from toy import CLONING, toy, trained
 
 from bmrl import pipeline
+from bmrl.batch_rl.replay import pool
+from bmrl.batch_rl.teach import observation_normaliser
 from bmrl.collect import sac
 from bmrl.engine import Engine, parts
 from bmrl.errors import BmrlError, CorruptError
@@ -40,6 +42,15 @@ def test_phase_1_in_other_groups_leaves_the_same_bits(grouped, untaught, group):
     mine, theirs = (read_metrics(run.directory / "metrics.csv") for run in (untaught, grouped))
     taught = [row for row in theirs if row.stage != "collect"]
     assert sorted(map(repr, mine)) == sorted(map(repr, taught)) and len(taught) < len(theirs)
+
+
+def test_learners_see_the_best_episodes_alone(grouped):
+    whole, best = pipeline.load_replay(grouped), pipeline.lessons(grouped, "default")
+    assert (best.size < whole.size).all()
+    for kind, replays in (("teachers", best.logs), ("pooled", pool(best).logs)):
+        _, taught = load_taught(grouped.directory / kind / "default", grouped.experiment.teach["default"])
+        expected = np.stack([observation_normaliser(log).mean for log in replays])
+        np.testing.assert_array_equal(taught.states.normaliser.mean, expected)
 
 
 def test_what_parts_leave(grouped):

@@ -189,7 +189,9 @@ def test_networks_that_overflow_fall_back():
     # through biases: which sum of large inputs overflows depends on the order in which a machine adds them
     huge = ("value.2.bias", "statistics.values.scale", "encoder.0.bias")
     arrays |= {name: np.full_like(arrays[name], 3e38) for name in huge}
-    arrays |= {name: np.full_like(arrays[name], fill) for name, fill in (("value.2.weight", 0), ("encoder.1.weight", 9))}
+    arrays |= {
+        name: np.full_like(arrays[name], fill) for name, fill in (("value.2.weight", 0), ("encoder.1.weight", 9))
+    }
     policy = Policy(description, arrays)
     s, a, r, next_s = sound(np.random.default_rng(0), 1)
     action, state = policy.predict(s)

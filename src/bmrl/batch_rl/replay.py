@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from bmrl.data import Batch
+from bmrl.errors import BmrlError
 from bmrl.types import Transition
 
 BLOCK_BYTES = 1 << 24  # of transitions that are read at once where all of a batch is gone through
@@ -178,6 +179,25 @@ def select(log: Log, choose: Callable[[int], np.ndarray]) -> Episodes:
     first = np.unique(log.starts(np.arange(log.size)))
     bounds = np.append(first, log.size)
     return copied(log, [(int(bounds[i]), int(bounds[i + 1])) for i in choose(len(first))])
+
+
+def best_episodes(replay: Replay, share: float) -> Replay:
+    """Of each log the episodes with the highest returns, as many as hold ``share`` of its transitions, in their order.
+
+    Raises BmrlError if the share is not in (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise BmrlError(f"the share of the best episodes is {share}: it must be above 0 and at most 1")
+    return replay if share == 1 else Replay(tuple(_best_of(log, share) for log in replay.logs))
+
+
+def _best_of(log: Log, share: float) -> Episodes:
+    rewards = np.concatenate([part.rewards for part in gone_through(log)], dtype=np.float64)
+    first = np.unique(log.starts(np.arange(log.size)))
+    order = np.argsort(-np.add.reduceat(rewards, first), kind="stable")
+    held = np.diff(np.append(first, log.size))[order].cumsum()
+    count = int(held.searchsorted(share * log.size)) + 1
+    return select(log, lambda _: np.sort(order[:count]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,17 +20,18 @@ from bmrl.networks import Normaliser, normaliser_of
 from bmrl.runs.checkpoint import latest_checkpoint
 from bmrl.runs.metrics import Metrics
 from bmrl.runs.training import CHUNK, ReadAhead, sound, train
-from bmrl.types import Spec, Transition, Watch
+from bmrl.types import ABLATION, Spec, Transition, Watch
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TeachConfig:
-    """Which algorithm learns from each batch, and for how long."""
+    """Which algorithm learns from each batch, from how much of it, and for how long."""
 
     algorithm: Algorithm  # one of `bmrl.batch_rl`, or a user's own
     updates: int  # gradient steps of each learner
+    best: float = field(default=1.0, metadata=ABLATION)  # share of each batch: see `replay.best_episodes`
 
 
 class Training(Protocol):

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from bmrl import pipeline
-from bmrl.batch_rl.replay import Replay, stack
+from bmrl.batch_rl.replay import Replay, best_episodes, stack
 from bmrl.batch_rl.teach import Taught, TeachConfig
 from bmrl.config import from_json
 from bmrl.data.batch import batch_names, read_batch
@@ -165,7 +165,8 @@ class Learning(Part):
         if self.kind == "pooled":
             return pipeline.pooled_replay(self.run, self.variant)
         root = self.run.directory / "batches"
-        return stack([read_batch(root / name) for name in batch_names(root)[self.first : self.last]])
+        replay = stack([read_batch(root / name) for name in batch_names(root)[self.first : self.last]])
+        return best_episodes(replay, self.config.best)
 
 
 # ---------------------------------------------------------------------- stages
@@ -229,7 +230,7 @@ def _learn(
     sources = pipeline.pooled_sources(run, name) if kind == "pooled" else batch_sources(run.directory)
     parts = [Learning(run, stage, *span, kind, name) for span in spans]
     if has_result(path):
-        pipeline.learn(run, stage, path, config, sources, lambda: pipeline.load_replay(run))  # looks whether it fits
+        pipeline.learn(run, stage, path, config, sources, lambda: pipeline.lessons(run, name))  # looks whether it fits
     else:
         if not resume and any(part.finished() or part.newest_checkpoint() for part in parts):
             raise BmrlError(f"{run.directory} has an unfinished stage {stage!r}: continue it with --resume")

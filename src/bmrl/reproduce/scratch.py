@@ -19,7 +19,6 @@ from bmrl.learned import load_learners
 from bmrl.reproduce.study import Row
 from bmrl.runs.metrics import read_metrics
 from bmrl.runs.storage import is_committed
-from bmrl.sources import batch_sources
 from bmrl.types import Watch
 
 EVALUATION_STEPS = 5000  # environment steps behind each point of a curve (appendix B)
@@ -68,9 +67,8 @@ def from_scratch(scratch: Scratch) -> list[Row]:
         collect_scratch(scratch)
         rows, run = _curves(scratch), pipeline.Run(directory, experiment)
         for name, config in scratch.teach.items():
-            path, sources = directory / "teachers" / name, batch_sources(run.directory)
-            pipeline.learn(run, f"teach-{name}", path, config, sources, lambda: pipeline.load_replay(run))
-            algorithm, states, _ = load_learners(path, config)
+            pipeline.teach_stage(run, name, resume=True)
+            algorithm, states, _ = load_learners(directory / "teachers" / name, config)
             agent = learner_agent(algorithm, states, np.arange(len(mdps)), experiment.episodes)
             episodes = evaluate(family, mdps, agent, experiment.episodes, seed)
             method, variant = "on own data", type(algorithm).__name__

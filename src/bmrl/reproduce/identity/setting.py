@@ -191,7 +191,7 @@ def lesson_of(run: pipeline.Run, learners: str = "default") -> Lesson:
     found = load_learners(run.directory / "teachers" / learners, run.experiment.teach[learners])
     mdps = get_family(run.experiment.family).train_mdps()
     sources = learner_sources(run.directory, learners)
-    return Lesson(mdps, pipeline.load_replay(run), found, run.experiment.seed, run.directory, sources)
+    return Lesson(mdps, pipeline.lessons(run, learners), found, run.experiment.seed, run.directory, sources)
 
 
 def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillConfig) -> Student:
