@@ -29,7 +29,9 @@ from bmrl.batch_rl.teach import Training, spec_of, teach
 from bmrl.collect import collect, log_controllers, provenance
 from bmrl.config import check_config, from_json, to_json
 from bmrl.data import read_batches
+from bmrl.data.batch import batch_names, read_batch
 from bmrl.distill.distill import distill, teacher_targets
+from bmrl.distill.shared import shared_episodes
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.experiments import Experiment
 from bmrl.families import get_family
@@ -277,8 +279,8 @@ def pooled_stage(
 
 
 def pooled_replay(run: Run, name: str) -> Replay:
-    """What the pooled baseline learns from."""
-    replay, left_out = lessons(run, name), diverged_learners(run, name)
+    """What the pooled baseline learns from: what the variant's learners do, but nothing that is paid for two MDPs."""
+    replay, left_out = best_episodes(load_replay(run), run.experiment.teach[name].best), diverged_learners(run, name)
     return pool(replay.of(k for k in range(len(replay)) if k not in left_out))
 
 
@@ -428,14 +430,20 @@ def check_all_sources(run: Run) -> None:
             check_sources(path, manifest, sources, seed)
 
 
-def load_replay(run: Run) -> Replay:
-    """The run's batches, verified, as stacked arrays."""
-    return stack(read_batches(run.directory / "batches"))
+def load_replay(run: Run, mdps: slice | None = None) -> Replay:
+    """The run's batches, verified, as stacked arrays; or those of some MDPs, without a look at the others."""
+    root = run.directory / "batches"
+    return stack(read_batches(root) if mdps is None else [read_batch(root / name) for name in batch_names(root)[mdps]])
 
 
-def lessons(run: Run, name: str) -> Replay:
-    """What the learners of a variant learn from, and then their students: the best episodes of the run's batches."""
-    return best_episodes(load_replay(run), run.experiment.teach[name].best)
+def lessons(run: Run, name: str, mdps: slice | None = None) -> Replay:
+    """What the learners of a variant, of all MDPs or of some, learn from, and then their students."""
+    config = run.experiment.teach[name]
+    if not config.shared:
+        return best_episodes(load_replay(run, mdps), config.best)
+    replay, reward_model = load_replay(run), run.experiment.distill[name].reward_model
+    wanted = range(len(replay))[mdps or slice(None)]
+    return shared_episodes(replay, config.best, reward_model, run.experiment.seed, wanted)
 
 
 def diverged_learners(run: Run, name: str) -> dict[int, int]:

@@ -11,7 +11,7 @@ import pytest
 from toy import CLONING, toy, trained
 
 from bmrl import pipeline
-from bmrl.batch_rl.replay import pool
+from bmrl.batch_rl.replay import best_episodes, pool
 from bmrl.batch_rl.teach import observation_normaliser
 from bmrl.collect import sac
 from bmrl.engine import Engine, parts
@@ -44,12 +44,12 @@ def test_phase_1_in_other_groups_leaves_the_same_bits(grouped, untaught, group):
     assert sorted(map(repr, mine)) == sorted(map(repr, taught)) and len(taught) < len(theirs)
 
 
-def test_learners_see_the_best_episodes_alone(grouped):
-    whole, best = pipeline.load_replay(grouped), pipeline.lessons(grouped, "default")
-    assert (best.size < whole.size).all()
-    for kind, replays in (("teachers", best.logs), ("pooled", pool(best).logs)):
+def test_learners_see_the_best_episodes_of_all_mdps_and_the_pooled_one_those_that_were_logged(grouped):
+    lessons, logged = pipeline.lessons(grouped, "default"), best_episodes(pipeline.load_replay(grouped), 0.5)
+    assert lessons.size.sum() < pipeline.load_replay(grouped).size.sum()
+    for kind, logs in (("teachers", lessons.logs), ("pooled", pool(logged).logs)):
         _, taught = load_taught(grouped.directory / kind / "default", grouped.experiment.teach["default"])
-        expected = np.stack([observation_normaliser(log).mean for log in replays])
+        expected = np.stack([observation_normaliser(log).mean for log in logs])
         np.testing.assert_array_equal(taught.states.normaliser.mean, expected)
 
 
@@ -208,6 +208,9 @@ def test_an_unfinished_stage_is_neither_begun_anew_nor_mixed_with_another(groupe
         trained(untaught.directory, untaught.experiment, Engine(group=2), resume=True)
     shutil.rmtree(batches / "mdp-001")
     (tmp_path / "mdp-001").rename(batches / "mdp-001")
+    with pytest.raises(BmrlError, match="mdp-002-002/teachers/default was not made from the batches/mdp-001 that is"):
+        trained(untaught.directory, untaught.experiment, Engine(group=2), resume=True)  # it shares the wrong one
+    shutil.rmtree(untaught.directory / "parts" / "mdp-002-002" / "teachers")
     trained(untaught.directory, untaught.experiment, Engine(group=2), resume=True)
     assert results(untaught.directory) == results(grouped.directory)
 

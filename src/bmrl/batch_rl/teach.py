@@ -32,6 +32,7 @@ class TeachConfig:
     algorithm: Algorithm  # one of `bmrl.batch_rl`, or a user's own
     updates: int  # gradient steps of each learner
     best: float = field(default=1.0, metadata=ABLATION)  # share of each batch: see `replay.best_episodes`
+    shared: bool = field(default=False, metadata=ABLATION)  # or of all of them: see `distill.shared`
 
 
 class Training(Protocol):

@@ -21,10 +21,9 @@ import jax
 import numpy as np
 
 from bmrl import pipeline
-from bmrl.batch_rl.replay import Replay, best_episodes, stack
+from bmrl.batch_rl.replay import Replay
 from bmrl.batch_rl.teach import Taught, TeachConfig
 from bmrl.config import from_json
-from bmrl.data.batch import batch_names, read_batch
 from bmrl.engine import LOCAL, Engine
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.families import get_family
@@ -153,7 +152,7 @@ class Learning(Part):
         """Of what its learners are made."""
         if self.kind == "pooled":
             return pipeline.pooled_sources(self.run, self.variant)
-        return batch_sources(self.run.directory, slice(self.first, self.last))
+        return batch_sources(self.run.directory, slice(None) if self.config.shared else slice(self.first, self.last))
 
     def taught(self) -> tuple[Spec, Taught]:
         """Its learners. Raises BmrlError if they are damaged, of other batches, another seed or configuration."""
@@ -164,9 +163,7 @@ class Learning(Part):
         """The batches that it learns from."""
         if self.kind == "pooled":
             return pipeline.pooled_replay(self.run, self.variant)
-        root = self.run.directory / "batches"
-        replay = stack([read_batch(root / name) for name in batch_names(root)[self.first : self.last]])
-        return best_episodes(replay, self.config.best)
+        return pipeline.lessons(self.run, self.variant, slice(self.first, self.last))
 
 
 # ---------------------------------------------------------------------- stages

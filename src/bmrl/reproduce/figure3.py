@@ -9,7 +9,6 @@ import numpy as np
 
 from bmrl import pipeline
 from bmrl.batch_rl import Cloning
-from bmrl.batch_rl.replay import pool
 from bmrl.batch_rl.teach import TeachConfig
 from bmrl.config import to_json
 from bmrl.evaluate.agents import Agent, FixedAgent
@@ -26,7 +25,6 @@ from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.scratch import Scratch, from_scratch, scratch_of
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.runs.storage import is_committed
-from bmrl.sources import batch_sources
 from bmrl.statistics import FEW, bootstrap_interval, iqm
 
 FAMILIES = ("halfcheetah-velocity", "hopper-velocity")
@@ -76,13 +74,13 @@ def tested(run: pipeline.Run) -> list[Row]:
 
 
 def clone(run: pipeline.Run) -> None:
-    """Behaviour cloning of what the learners of phase 1 learn from, with as many updates as one of them."""
-    path, sources = run.directory / "cloning", batch_sources(run.directory)
-    pipeline.learn(run, "cloning", path, _cloning(run), sources, lambda: pool(pipeline.lessons(run, "default")))
+    """Behaviour cloning of what the pooled baseline learns from, with as many updates."""
+    path, sources = run.directory / "cloning", pipeline.pooled_sources(run, "default")
+    pipeline.learn(run, "cloning", path, _cloning(run), sources, lambda: pipeline.pooled_replay(run, "default"))
 
 
 def _cloning(run: pipeline.Run) -> TeachConfig:
-    return replace(run.experiment.teach["default"], algorithm=Cloning())
+    return replace(run.experiment.teach["default"], algorithm=Cloning(), shared=False)
 
 
 def agents(run: pipeline.Run, mdps: Sequence[Parameters]) -> dict[tuple[str, str], Agent]:

@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from distill import toy
+
+from bmrl.batch_rl.replay import best_episodes
+from bmrl.distill.shared import shared_episodes
+from bmrl.errors import BmrlError
+
+MODEL = replace(toy.REWARD_MODEL, hidden=(64, 64))
+
+
+@pytest.fixture(scope="module")
+def replay(tmp_path_factory):
+    return toy.replay(tmp_path_factory.mktemp("batches"))
+
+
+@pytest.fixture(scope="module", params=[1.0, 0.3])
+def share(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def shared(replay, share):
+    return shared_episodes(replay, share, MODEL, 0, range(3))
+
+
+def episodes_of(log):
+    """Each episode's transitions."""
+    starts = log.starts(np.arange(log.size))
+    return [log.take(np.flatnonzero(starts == start)) for start in np.unique(starts)]
+
+
+def test_every_mdp_has_the_episodes_that_are_best_for_it_paid_as_it_pays(replay, share, shared):
+    """Their rewards are -|x - goal|: what every episode would have earned in every MDP is known."""
+    known = [(k, episode) for k, log in enumerate(best_episodes(replay, share).logs) for episode in episodes_of(log)]
+    sources = {episode.observations.tobytes(): k for k, episode in known}
+    for mdp, log in enumerate(shared.logs):
+        assert share * replay.size[mdp] <= log.size < share * replay.size[mdp] + 5  # the last episode is whole
+        found = episodes_of(log)
+        earned = [toy.reward(e.next_observations[:, 0], mdp).sum() for e in found]
+        paid = [e.rewards.sum() for e in found]
+        assert np.abs(np.subtract(earned, paid)).max() < 0.15
+        best = sorted((toy.reward(e.next_observations[:, 0], mdp).sum() for _, e in known), reverse=True)
+        assert sum(earned) > sum(best[: len(found)]) - 0.02 * len(found)
+        assert len({sources[e.observations.tobytes()] for e in found}) > 1
+
+
+def test_nothing_but_the_reward_of_another_mdp_is_changed(replay, shared):
+    known = {e.observations.tobytes(): (k, e) for k, log in enumerate(replay.logs) for e in episodes_of(log)}
+    for mdp, log in enumerate(shared.logs):
+        for episode in episodes_of(log):
+            k, logged = known[episode.observations.tobytes()]
+            jax.tree.map(np.testing.assert_array_equal, episode._replace(rewards=logged.rewards), logged)
+            assert np.array_equal(episode.rewards, logged.rewards) == (k == mdp)
+            assert [x.dtype for x in episode] == [x.dtype for x in logged]
+
+
+def test_some_mdps_have_what_they_have_among_all(replay, share, shared):
+    (alone,) = shared_episodes(replay, share, MODEL, 0, [2]).logs
+    jax.tree.map(np.testing.assert_array_equal, alone, shared.logs[2])
+
+
+def test_what_cannot_be_shared_is_refused(replay):
+    with pytest.raises(BmrlError, match="same transitions alone"):
+        shared_episodes(replay, 1, replace(MODEL, next_observations=True), 0, [0])
+    with pytest.raises(BmrlError, match="share of the best episodes is 0"):
+        shared_episodes(replay, 0, replace(MODEL, updates=1), 0, [0])
