@@ -111,6 +111,10 @@ taught on each buffer, tiMe distils them. SAC from scratch has the paper's sizes
 with its mean action; its curves are raw. Returns are means of {episodes} episodes, with the same starts for every
 method.
 
+Hopper's TD3+BC sees the best episodes of all buffers, as many as hold 30 % of its own, paid by a learned model of the
+rewards as its own MDP would pay. Pooled TD3+BC and behaviour cloning see the best 30 % of each buffer, as logged, and TD3+BC
+on own data the best 30 % of its buffer.
+
 - `oracle`: tiMe's student with the posterior set to the train velocities around v*, instead of inferred.
 - `nearest teacher`: the learner of the nearest train velocity; TD3+BC is what tiMe distils, BCQ is the paper's.
 - `pooled`: one learner of all batches, with as many updates as each of the learners that tiMe distils (at `laptop` 1.5
