@@ -137,6 +137,7 @@ def test_an_odd_longer_run_is_told_apart(tmp_path):
         row |= {"interactions": [60_000, 150_000, 300_000], "return_mean": [-26.0, -9.0, -24.0]}
     page = figure3.page(rows[:1], tmp_path)
     assert "| halfcheetah-velocity | target velocity 0.475 m/s | 0 | −26 | −24 | 300,000 |" in page
+    assert "(longer.png)" in page and (tmp_path / "longer.png").stat().st_size > 10_000
 
 
 def test_units_carry_all_that_their_rows_depend_on(tmp_path):

@@ -42,6 +42,7 @@ def plot_figure3(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def _draw_curves(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
+        axes.set_xticks([])
         return
     for row in rows:
         axes.plot(row["interactions"], row["return_mean"], color=GREY, linewidth=0.7, alpha=0.6)

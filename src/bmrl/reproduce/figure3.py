@@ -112,8 +112,8 @@ with its mean action; its curves are raw. Returns are means of {episodes} episod
 method.
 
 Hopper's TD3+BC sees the best episodes of all buffers, as many as hold 30 % of its own, paid by a learned model of the
-rewards as its own MDP would pay. Pooled TD3+BC and behaviour cloning see the best 30 % of each buffer, as logged, and TD3+BC
-on own data the best 30 % of its buffer.
+rewards as its own MDP would pay. Pooled TD3+BC and behaviour cloning see the best 30 % of each buffer, as logged, and
+TD3+BC on own data the best 30 % of its buffer.
 
 - `oracle`: tiMe's student with the posterior set to the train velocities around v*, instead of inferred.
 - `nearest teacher`: the learner of the nearest train velocity; TD3+BC is what tiMe distils, BCQ is the paper's.
@@ -137,7 +137,10 @@ def page(rows: list[Row], out: Path) -> str:
             parts += [f"## {name}", "", f"![Every method, every seed]({name}.png)", "", *table(name, points), ""]
             parts += _verdict(points)
     if longer := [row for row in rows if "/longer" in row["unit"] and "interactions" in row]:
-        parts += ["## Would SAC have gone on improving?", "", *_longer(longer), ""]
+        known = [row for row in tests if row.get("variant") == "default" and row["mdp"] in [x["mdp"] for x in longer]]
+        plot_figure3([*longer, *known], out / "longer.png")
+        parts += ["## Would SAC have gone on improving?", "", "![A longer run of SAC](longer.png)", ""]
+        parts += [*_longer(longer), ""]
     return "\n".join(parts)
 
 
