@@ -1,5 +1,6 @@
 """Figure 3: returns over the interactions of SAC from scratch, beside policies that need none."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,12 @@ def plot_figure3(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_xlabel("SAC's interactions")
         axes.set_ylabel("return")
         axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
-    figure.supxlabel(
+    legend = (
         "grey: SAC from scratch, raw (thin: a seed, thick: interquartile mean; dotted: smoothed as in the paper)   "
-        "blue: tiMe zero-shot, without any interaction (dot: a seed, line: interquartile mean)",
-        fontsize=9,
-        color="0.35",
+        "blue: tiMe zero-shot, without any interaction (dot: a seed, line: interquartile mean)"
     )
+    wide = int(15.5 * figure.get_figwidth())  # letters of this size
+    figure.supxlabel(textwrap.fill(legend, wide, replace_whitespace=False), fontsize=9, color="0.35")
     save(figure, path)
 
 
