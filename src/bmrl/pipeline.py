@@ -345,16 +345,16 @@ def distill_stage(
         check_sources(path, manifest, learner_sources(run.directory, learners), seed)
         drop_checkpoints(run, stage)
         return
-    replay, learned = lessons(run, learners), run.directory / "teachers" / learners
+    batches, learned = len(batch_names(run.directory / "batches")), run.directory / "teachers" / learners
     teachers = load_learners(learned, run.experiment.teach[learners], leave_out_diverged)
     check_sources(learned, verify_directory(learned, hashes=False), batch_sources(run.directory), seed)
-    if len(replay) != teachers.batches:
+    if batches != teachers.batches:
         raise BmrlError(
-            f"{run.directory / 'batches'} has {len(replay)} batches, but {learned} has {teachers.batches} learners: "
+            f"{run.directory / 'batches'} has {batches} batches, but {learned} has {teachers.batches} learners: "
             "put back the batches that they learned from, or teach in another directory"
         )
     sources = learner_sources(run.directory, learners)
-    replay = replay.of(k for k in range(len(replay)) if k not in teachers.left_out)
+    replay = lessons(run, learners).of(k for k in range(batches) if k not in teachers.left_out)
     with working_stage(run, stage, resume, sources, config) as checkpoints:
         everywhere = config.queries_everywhere
         targets = teacher_targets(teachers.algorithm, teachers.states, replay, seed, run.directory, everywhere)

@@ -109,6 +109,12 @@ def replay(directory, mdps):
     return stack(write(directory, mdps))
 
 
+def episodes_of(log):
+    """Each episode's transitions."""
+    starts = log.starts(np.arange(log.size))
+    return [log.take(np.flatnonzero(starts == start)) for start in np.unique(starts)]
+
+
 def padded(replay):
     """All transitions of K logs, [K, n, ...]; a log's last one is repeated to the length of the longest."""
     index = np.arange(replay.size.max())

@@ -3,6 +3,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from batch_rl import toys
 from distill import toy
 
 from bmrl.batch_rl.replay import best_episodes
@@ -27,19 +28,15 @@ def shared(replay, share):
     return shared_episodes(replay, share, MODEL, 0, range(3))
 
 
-def episodes_of(log):
-    """Each episode's transitions."""
-    starts = log.starts(np.arange(log.size))
-    return [log.take(np.flatnonzero(starts == start)) for start in np.unique(starts)]
-
-
 def test_every_mdp_has_the_episodes_that_are_best_for_it_paid_as_it_pays(replay, share, shared):
     """Their rewards are -|x - goal|: what every episode would have earned in every MDP is known."""
-    known = [(k, episode) for k, log in enumerate(best_episodes(replay, share).logs) for episode in episodes_of(log)]
+    known = [
+        (k, episode) for k, log in enumerate(best_episodes(replay, share).logs) for episode in toys.episodes_of(log)
+    ]
     sources = {episode.observations.tobytes(): k for k, episode in known}
     for mdp, log in enumerate(shared.logs):
         assert share * replay.size[mdp] <= log.size < share * replay.size[mdp] + 5  # the last episode is whole
-        found = episodes_of(log)
+        found = toys.episodes_of(log)
         earned = [toy.reward(e.next_observations[:, 0], mdp).sum() for e in found]
         paid = [e.rewards.sum() for e in found]
         assert np.abs(np.subtract(earned, paid)).max() < 0.15
@@ -49,9 +46,9 @@ def test_every_mdp_has_the_episodes_that_are_best_for_it_paid_as_it_pays(replay,
 
 
 def test_nothing_but_the_reward_of_another_mdp_is_changed(replay, shared):
-    known = {e.observations.tobytes(): (k, e) for k, log in enumerate(replay.logs) for e in episodes_of(log)}
+    known = {e.observations.tobytes(): (k, e) for k, log in enumerate(replay.logs) for e in toys.episodes_of(log)}
     for mdp, log in enumerate(shared.logs):
-        for episode in episodes_of(log):
+        for episode in toys.episodes_of(log):
             k, logged = known[episode.observations.tobytes()]
             jax.tree.map(np.testing.assert_array_equal, episode._replace(rewards=logged.rewards), logged)
             assert np.array_equal(episode.rewards, logged.rewards) == (k == mdp)

@@ -66,20 +66,14 @@ def test_two_mdps_are_enough_to_lie_between(tmp_path):
     assert goal == pytest.approx(0.6, abs=0.1) and error < 0.07  # that of the mean of two rewards is 0.136
 
 
-def episodes_of(log):
-    """Each episode's transitions."""
-    starts = log.starts(np.arange(log.size))
-    return [log.take(np.flatnonzero(starts == start)) for start in np.unique(starts)]
-
-
 def test_virtual_logs_are_whole_episodes_of_the_two_mdps_between_which_they_lie(replay, virtual):
     known = {}
     for k, log in enumerate(replay.logs):
-        for episode in episodes_of(log):
+        for episode in toys.episodes_of(log):
             known[episode.observations.tobytes()] = (k, episode)
     for log in virtual.logs:
         sources = []
-        for episode in episodes_of(log):
+        for episode in toys.episodes_of(log):
             k, logged = known[episode.observations.tobytes()]
             sources.append(k)
             jax.tree.map(np.testing.assert_array_equal, episode._replace(rewards=logged.rewards), logged)

@@ -187,11 +187,9 @@ def test_calls_that_do_not_fit_are_errors():
 def test_networks_that_overflow_fall_back():
     description, arrays = random_policy("candidates")
     # through biases: which sum of large inputs overflows depends on the order in which a machine adds them
-    huge = ("value.2.bias", "statistics.values.scale", "encoder.0.bias")
-    arrays |= {name: np.full_like(arrays[name], 3e38) for name in huge}
-    arrays |= {
-        name: np.full_like(arrays[name], fill) for name, fill in (("value.2.weight", 0), ("encoder.1.weight", 9))
-    }
+    huge = dict.fromkeys(("value.2.bias", "statistics.values.scale", "encoder.0.bias"), 3e38)
+    for name, fill in (huge | {"value.2.weight": 0, "encoder.1.weight": 9}).items():
+        arrays[name] = np.full_like(arrays[name], fill)
     policy = Policy(description, arrays)
     s, a, r, next_s = sound(np.random.default_rng(0), 1)
     action, state = policy.predict(s)

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from bmrl import parallel
-from bmrl.batch_rl.replay import Replay
+from bmrl.batch_rl.replay import Episodes, Replay, gone_through
 from bmrl.batch_rl.windows import Windows
 from bmrl.networks import MLP, Normaliser
 from bmrl.networks.set_encoder import context_inputs
@@ -96,6 +96,19 @@ def fit_reward_model(
         state, loss = train(state, given.take_from(mdp, index), mdp, min(CHUNK, config.updates - step))
         losses.append(loss)  # not looked at, so that the next minibatches are read while these are computed
     return state[0], np.concatenate(parallel.on_host(losses))[: config.updates]
+
+
+def repaid(log: Episodes, model: RewardModel, source: Int[np.ndarray, " n"], target: int) -> Episodes:
+    """A log whose n transitions are of the MDPs ``source``, paid as ``target`` would pay."""
+    rewards, done = [], 0
+    for part in gone_through(log):
+        here = jnp.asarray(source[done : done + len(part.rewards)])
+        rewards.append(parallel.on_host(_relabel(model, part, here, jnp.full_like(here, target)).rewards))
+        done += len(here)
+    return log._replace(rewards=np.concatenate(rewards))
+
+
+_relabel = eqx.filter_jit(RewardModel.relabel)
 
 
 @functools.lru_cache(maxsize=4)

@@ -6,15 +6,13 @@ learning", except that rewards come from a learned model, and that returns decid
 
 from collections.abc import Iterable
 
-import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 
 from bmrl import parallel
-from bmrl.batch_rl.replay import Episodes, Log, Replay, best_episodes, gone_through, pool, select
+from bmrl.batch_rl.replay import Episodes, Joined, Replay, best_of
 from bmrl.batch_rl.teach import spec_of
 from bmrl.distill.distill import data_statistics
-from bmrl.distill.reward_model import RewardModel, RewardModelConfig, fit_reward_model
+from bmrl.distill.reward_model import RewardModelConfig, fit_reward_model, repaid
 from bmrl.errors import BmrlError
 from bmrl.runs.progress import Progress
 
@@ -31,23 +29,11 @@ def shared_episodes(replay: Replay, share: float, config: RewardModelConfig, see
         raise BmrlError("logs can be shared by MDPs with the same transitions alone: next_observations is True")
     inputs, key = data_statistics(replay)[1], parallel.learner_keys(seed, "shared", 1)[0]
     model, _ = fit_reward_model(replay, inputs, spec_of(replay), config, key)
-    kept = [select(log, np.arange) for log in best_episodes(replay, share).logs]
-    wanted, found = list(mdps), list[Log]()
+    kept = [best_of(log, share) for log in replay.logs]
+    wanted, found = list(mdps), list[Episodes]()
     with Progress("share", len(wanted)) as progress:
         for mdp in wanted:
-            paid = pool(Replay(tuple(_paid(log, model, k, mdp) for k, log in enumerate(kept))))
-            found += best_episodes(paid, share * replay.logs[mdp].size / paid.logs[0].size).logs
+            paid = Joined(Replay(tuple(repaid(log, model, np.full(log.size, k), mdp) for k, log in enumerate(kept))))
+            found.append(best_of(paid, share * replay.logs[mdp].size / paid.size))
             progress.update(len(found))
     return Replay(tuple(found))
-
-
-def _paid(log: Episodes, model: RewardModel, source: int, target: int) -> Episodes:
-    """The log of MDP ``source``, paid as ``target`` would pay."""
-    rewards = []
-    for part in gone_through(log):
-        where, here = jnp.full(len(part.rewards), source), jnp.full(len(part.rewards), target)
-        rewards.append(parallel.on_host(_relabel(model, part, where, here).rewards))
-    return log._replace(rewards=np.concatenate(rewards))
-
-
-_relabel = eqx.filter_jit(RewardModel.relabel)

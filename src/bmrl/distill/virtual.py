@@ -17,7 +17,7 @@ from bmrl import parallel
 from bmrl.batch_rl.replay import Episodes, Joined, Replay, select
 from bmrl.batch_rl.teach import spec_of
 from bmrl.distill.distill import data_statistics
-from bmrl.distill.reward_model import RewardModel, RewardModelConfig, fit_reward_model
+from bmrl.distill.reward_model import RewardModel, RewardModelConfig, fit_reward_model, repaid
 from bmrl.errors import BmrlError
 
 SAMPLE = 256  # transitions of each MDP by which two MDPs are compared
@@ -74,11 +74,7 @@ def _log(replay: Replay, model: RewardModel, one: int, other: int, share: float)
     train = model.embeddings
     embedding = (1 - share) * train[one] + share * train[other]
     model = eqx.tree_at(lambda m: m.embeddings, model, jnp.concatenate([train, embedding[None]]))
-    transitions = log.take(np.arange(len(source)))
-    paid = eqx.filter_jit(RewardModel.relabel)(
-        model, transitions, jnp.asarray(source), jnp.full(len(source), len(train))
-    )
-    return log._replace(rewards=parallel.on_host(paid.rewards))
+    return repaid(log, model, source, len(train))
 
 
 def _evenly(episodes: int, share: float) -> np.ndarray:
