@@ -4,6 +4,7 @@ DIR/
   config.json            the resolved Experiment
   machines.json          where it was worked on
   batches/mdp-000/ ...   what was logged in each train MDP
+  shared/VARIANT/ ...    what each MDP's learner learns from instead, where learners share logs
   teachers/VARIANT/      phase 1's last iterates; pooled/VARIANT/ those of the pooled baseline
   students/VARIANT/      phase 2's last iterates
   checkpoints/STAGE/     of unfinished stages
@@ -14,6 +15,7 @@ DIR/
   log.txt
 """
 
+import json
 import logging
 import shutil
 import sys
@@ -24,11 +26,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from bmrl.batch_rl.replay import Replay, best_episodes, pool, stack
 from bmrl.batch_rl.teach import Training, spec_of, teach
 from bmrl.collect import collect, log_controllers, provenance
 from bmrl.config import check_config, from_json, to_json
-from bmrl.data import read_batches
+from bmrl.data import read_batches, write_batch
 from bmrl.data.batch import batch_names, read_batch
 from bmrl.distill.distill import distill, teacher_targets
 from bmrl.distill.shared import shared_episodes
@@ -49,6 +53,7 @@ from bmrl.runs.storage import (
     leftover_of,
     open_log,
     read_json,
+    read_manifest,
     refuse_links,
     verify_directory,
     write_json,
@@ -430,20 +435,46 @@ def check_all_sources(run: Run) -> None:
             check_sources(path, manifest, sources, seed)
 
 
-def load_replay(run: Run, mdps: slice | None = None) -> Replay:
+def load_replay(run: Run, mdps: slice | None = None, place: str = "batches") -> Replay:
     """The run's batches, verified, as stacked arrays; or those of some MDPs, without a look at the others."""
-    root = run.directory / "batches"
+    root = run.directory / place
     return stack(read_batches(root) if mdps is None else [read_batch(root / name) for name in batch_names(root)[mdps]])
 
 
 def lessons(run: Run, name: str, mdps: slice | None = None) -> Replay:
     """What the learners of a variant, of all MDPs or of some, learn from, and then their students."""
     config = run.experiment.teach[name]
-    if not config.shared:
-        return best_episodes(load_replay(run, mdps), config.best)
-    replay, reward_model = load_replay(run), run.experiment.distill[name].reward_model
-    wanted = range(len(replay))[mdps or slice(None)]
-    return shared_episodes(replay, config.best, reward_model, run.experiment.seed, wanted)
+    if config.shared:
+        share_logs(run, name)
+        return load_replay(run, mdps, f"shared/{name}")
+    return best_episodes(load_replay(run, mdps), config.best)
+
+
+def share_logs(run: Run, name: str) -> None:
+    """Make shared/NAME, what the learners of a variant learn from if they share logs, unless it is there.
+
+    It is kept, so that a student sees what its learners saw, wherever it is distilled: a reward model that is fitted
+    again, on another machine, can choose other episodes.
+
+    Raises BmrlError where there is no student of that name, whose reward model pays for what is shared.
+    """
+    experiment, root, place = run.experiment, run.directory / "batches", run.directory / "shared" / name
+    if name not in experiment.distill:
+        raise BmrlError(f"teach.{name}: logs are shared by the reward model of distill.{name}, which is not there")
+    share, reward_model, seed = experiment.teach[name].best, experiment.distill[name].reward_model, experiment.seed
+    made = {"best": share, "reward_model": to_json(reward_model), "seed": seed, "sources": batch_sources(run.directory)}
+    made = json.loads(json.dumps({"shared": made}))
+    names = batch_names(root)
+    if committed_names(place) == names and read_manifest(place / names[-1])["provenance"] == made:
+        return
+    batches = read_batches(root)
+    for batch, log in zip(batches, shared_episodes(stack(batches), share, reward_model, seed), strict=True):
+        arrays = log._asdict()
+        last = arrays.pop("ends") - 1
+        truncations = np.zeros(log.size, bool)
+        truncations[last] = ~log.terminations[last]
+        about = {"mdp": batch.manifest["mdp"], "family": batch.manifest["family"], "provenance": made}
+        write_batch(place / batch.name, **arrays, truncations=truncations, **about)
 
 
 def diverged_learners(run: Run, name: str) -> dict[int, int]:

@@ -7,6 +7,7 @@ import numpy as np
 
 RESAMPLES = 10_000
 FEW = 3  # seeds: a verdict needs as many
+PART = 0.75  # of the cases: a claim that is true in as many holds in part
 ERRORS = 2.0  # standard errors beyond which a difference counts
 
 
@@ -24,6 +25,21 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray, level: float = 0.95
     tail = (1 - level) / 2
     low, high = np.quantile(iqm(drawn), [tail, 1 - tail])
     return float(low), float(high)
+
+
+def verdict(held: Sequence[bool], seeds: int, changed: bool = False) -> str:
+    """Whether a claim holds that is true in some of several cases, of ``seeds`` seeds in all.
+
+    Args:
+        held: for each case, a seed or an MDP of a seed, whether it is true there.
+        seeds: how many there are.
+        changed: whether it is true of the paper's method with a change of ours alone, or by one measure of two.
+    """
+    if seeds < FEW:
+        return "too few seeds"
+    if all(held):
+        return "holds with a change" if changed else "holds"
+    return "holds in part" if sum(held) >= PART * len(held) else "does not hold"
 
 
 class Mean(NamedTuple):

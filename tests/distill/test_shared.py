@@ -6,7 +6,7 @@ import pytest
 from batch_rl import toys
 from distill import toy
 
-from bmrl.batch_rl.replay import best_episodes
+from bmrl.batch_rl.replay import Replay, best_episodes
 from bmrl.distill.shared import shared_episodes
 from bmrl.errors import BmrlError
 
@@ -25,7 +25,7 @@ def share(request):
 
 @pytest.fixture(scope="module")
 def shared(replay, share):
-    return shared_episodes(replay, share, MODEL, 0, range(3))
+    return Replay(tuple(shared_episodes(replay, share, MODEL, 0)))
 
 
 def test_every_mdp_has_the_episodes_that_are_best_for_it_paid_as_it_pays(replay, share, shared):
@@ -55,13 +55,8 @@ def test_nothing_but_the_reward_of_another_mdp_is_changed(replay, shared):
             assert [x.dtype for x in episode] == [x.dtype for x in logged]
 
 
-def test_some_mdps_have_what_they_have_among_all(replay, share, shared):
-    (alone,) = shared_episodes(replay, share, MODEL, 0, [2]).logs
-    jax.tree.map(np.testing.assert_array_equal, alone, shared.logs[2])
-
-
 def test_what_cannot_be_shared_is_refused(replay):
     with pytest.raises(BmrlError, match="same transitions alone"):
-        shared_episodes(replay, 1, replace(MODEL, next_observations=True), 0, [0])
+        list(shared_episodes(replay, 1, replace(MODEL, next_observations=True), 0))
     with pytest.raises(BmrlError, match="share of the best episodes is 0"):
-        shared_episodes(replay, 0, replace(MODEL, updates=1), 0, [0])
+        list(shared_episodes(replay, 0, replace(MODEL, updates=1), 0))

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from toy import CLONING, toy, trained
@@ -14,6 +15,7 @@ from bmrl import pipeline
 from bmrl.batch_rl.replay import best_episodes, pool
 from bmrl.batch_rl.teach import observation_normaliser
 from bmrl.collect import sac
+from bmrl.data import read_batches
 from bmrl.engine import Engine, parts
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.learned import load_taught
@@ -24,7 +26,7 @@ from torture.smoke import contents
 def results(directory):
     """The hashes of the arrays of batches and learners, by their paths."""
     found = contents(directory)
-    return {name: sha for name, sha in found.items() if name.startswith(("batches", "teachers", "pooled"))}
+    return {name: sha for name, sha in found.items() if name.startswith(("batches", "shared", "teachers", "pooled"))}
 
 
 @pytest.fixture
@@ -51,6 +53,26 @@ def test_learners_see_the_best_episodes_of_all_mdps_and_the_pooled_one_those_tha
         _, taught = load_taught(grouped.directory / kind / "default", grouped.experiment.teach["default"])
         expected = np.stack([observation_normaliser(log).mean for log in logs])
         np.testing.assert_array_equal(taught.states.normaliser.mean, expected)
+
+
+def test_shared_logs_are_made_once_and_kept(grouped, untaught, monkeypatch):
+    """As batches; anew only where some are missing or were made otherwise."""
+    with pytest.raises(BmrlError, match=r"teach\.default: .* distill\.default, which is not there"):
+        pipeline.lessons(replace(untaught, experiment=replace(untaught.experiment, distill={})), "default")
+    first = pipeline.lessons(untaught, "default")
+    kept = untaught.directory / "shared" / "default"
+    before = contents(kept)
+    assert before == contents(grouped.directory / "shared" / "default")
+    assert [batch.size for batch in read_batches(kept)] == first.size.tolist()
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "shared_episodes", None)
+        (second,) = pipeline.lessons(untaught, "default", slice(1, 2)).logs
+        jax.tree.map(np.testing.assert_array_equal, second, first.logs[1])
+    shutil.rmtree(kept / "mdp-000")
+    assert pipeline.lessons(untaught, "default").size.tolist() == first.size.tolist() and contents(kept) == before
+    less = {"default": replace(untaught.experiment.teach["default"], best=0.2)}
+    less = pipeline.lessons(replace(untaught, experiment=replace(untaught.experiment, teach=less)), "default")
+    assert (less.size < first.size).all()
 
 
 def test_what_parts_leave(grouped):

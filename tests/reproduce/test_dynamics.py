@@ -45,11 +45,12 @@ def verdicts(*units):
 
 
 def test_claims_hold_if_they_do_in_every_seed():
-    acts, head, known = verdicts(made_up(0), made_up(1, time=-54, early=0.14))
+    acts, head, known = verdicts(made_up(0), made_up(1, time=-54, early=0.14), made_up(2, time=-52, early=0.11))
     assert "holds with a change" in acts
-    assert "+8.0 (+10.0, +6.0) against the nearest teacher, +18.0 (+20.0, +16.0) against the pooled" in acts
-    assert "helps: holds.**" in head and "+3.0 (+5.0, +1.0)" in head
+    assert "+8.0 (+10.0, +6.0, +8.0) against the nearest teacher, +18.0 (+20.0, +16.0, +18.0) against the poo" in acts
+    assert "helps: holds.**" in head and "+3.0 (+5.0, +1.0, +3.0)" in head
     assert ": holds.**" in known and "0.30 to 0.10 of" in known
+    assert all("too few seeds" in line for line in verdicts(made_up(0), made_up(1)))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_claims_hold_if_they_do_in_every_seed():
     ids=["nearest", "pooled", "head", "identity"],
 )
 def test_one_seed_can_refute_one_claim_alone(changed, fails):
-    found = ["does not hold" in line for line in verdicts(made_up(0), made_up(1, **changed))]
+    found = ["does not hold" in line for line in verdicts(made_up(0), made_up(1), made_up(2, **changed))]
     assert found == [k == fails for k in range(3)]
 
 

@@ -127,25 +127,26 @@ def test_the_answer_on_k_leaves_out_near_and_validation_velocities(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("returns", "errors", "seeds", "verdict"),
+    ("returns", "errors", "seeds", "by_return", "by_error"),
     [
-        (-60, 0.3, 3, "The claim holds:"),
-        (-60, 0.1, 3, "The claim holds in part:"),
-        (-40, 0.1, 3, "The claim does not hold:"),
-        (-60, 0.3, 2, "The claim needs more seeds than were run:"),
+        (-60, 0.3, 3, "holds", "holds"),
+        (-60, 0.1, 3, "holds", "does not hold"),
+        (-40, 0.1, 3, "does not hold", "does not hold"),
+        (-60, 0.3, 2, "too few seeds", "too few seeds"),
     ],
 )
-def test_the_answer_on_the_td_loss_follows_the_rows(returns, errors, seeds, verdict, tmp_path):
+def test_the_answer_on_the_td_loss_follows_the_rows(returns, errors, seeds, by_return, by_error, tmp_path):
     rows = []
     for seed in range(seeds):
         rows.append(row("td", "distillation of Q_S", -50, seed, decoding=0.2))
         rows.append(row("td", "TD error of Q_S", returns + seed, seed, decoding=errors))
-    assert verdict in answer(rows, tmp_path)
+    found = answer(rows, tmp_path)
+    assert f"By the return, **{by_return}**:" in found and f"decoded velocity, **{by_error}**:" in found
 
 
 def test_the_answer_on_ablations_puts_the_largest_loss_first(tmp_path):
     rows = [row("ablations", name, value, kind="base") for name, value in (("nothing", -50), ("a", -55), ("b", -80))]
-    assert "b: −30; a: −5." in answer(rows, tmp_path)
+    assert "b: −30; a: −5 (too few seeds to tell them from chance)." in answer(rows, tmp_path)
 
 
 # ---------------------------------------------------------------------- the whole study

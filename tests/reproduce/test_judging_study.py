@@ -41,8 +41,8 @@ def test_agreement_by_hand():
 def test_the_page_of_some_units(tmp_path):
     wrong = [row(k, float(k), -float(k), -float(k == 1), "held-out", spread=0.1) for k in range(4)]
     text = judging.page(ROWS + wrong, tmp_path)
-    assert "than what was logged is: holds in part** (1 of 2" in text
-    assert "better than what was logged does: does not hold**" in text
+    assert "than what was logged is: too few seeds** (1 of 2" in text
+    assert "better than what was logged does: too few seeds** (0 of 2" in text
     assert "| thermostat, train MDPs | 4 | 0.80 (0.80) | 1.27 (2.12) | 1 | 50% | 100% | 75% | 25% | 0.5 |" in text
     assert "| thermostat, held-out MDPs | 4 | −1.00 (" in text and "halfcheetah-velocity, " not in text
     with Image.open(tmp_path / "judging.png") as image:

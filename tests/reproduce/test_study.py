@@ -3,12 +3,13 @@
 import json
 import sys
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bmrl.errors import BmrlError
-from bmrl.reproduce import reproduce
+from bmrl.reproduce import STUDIES, reproduce
 from bmrl.reproduce.study import Ledger, Study, Unit, parse_seeds, run_study
 
 
@@ -92,6 +93,34 @@ def test_the_page_is_drawn_anew_when_nothing_is_left_to_do(tmp_path):
     assert (tmp_path / "README.md").exists()
 
 
+def test_a_page_of_someone_else_is_not_replaced(tmp_path):
+    (tmp_path / "README.md").write_text("my project")
+    with pytest.raises(BmrlError, match=r"README\.md is no study's page, and would be lost: choose another --out"):
+        go(counting([]), tmp_path)
+    assert (tmp_path / "README.md").read_text() == "my project"
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_damaged_results_can_be_removed_alone(tmp_path):
+    go(counting([]), tmp_path)
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(BmrlError, match=r"results\.json is not valid JSON .*remove this file alone"):
+        go(counting([]), tmp_path)
+    (tmp_path / "results.json").unlink()
+    go(counting([]), tmp_path)
+    assert "[0, 1, 2]" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(Path("docs/results").glob("*/results.json")), ids=lambda path: path.parent.name)
+def test_committed_results_are_of_the_configurations_of_today(path, tmp_path):
+    data = json.loads(path.read_text())
+    ledger = Ledger(path, data["study"], data["scale"])
+    units = {unit.name: unit for unit in STUDIES[data["study"]].units(data["scale"], range(20), tmp_path)}
+    assert data["units"].keys() <= units.keys()
+    if path.parent.name != "gpu":  # which benchmarks.gpu_experiment made, with fewer updates
+        assert all(ledger.has(units[name]) for name in data["units"])
+
+
 @pytest.mark.parametrize(
     ("text", "seeds"), [("0-4", [0, 1, 2, 3, 4]), ("3", [3]), ("7-8, 0,7", [0, 7, 8]), ("100-100", [100])]
 )
@@ -99,7 +128,9 @@ def test_seeds_are_ranges_and_lists(text, seeds):
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "a", "4-0", "-1", "1-", "0-99999999999", "1;2"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "4-0", "-1", "1-", "0-99999999999", "1;2", "0-2000000000", "0-8000,9000-20000"]
+)
 def test_what_is_no_seed_is_refused(text):
     with pytest.raises(BmrlError, match="--seeds"):
         parse_seeds(text)

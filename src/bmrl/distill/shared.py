@@ -4,7 +4,7 @@ As the multi-task data sharing of Yu et al. (2021), "Conservative data sharing f
 learning", except that rewards come from a learned model, and that returns decide what is shared, not a critic.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from bmrl.errors import BmrlError
 from bmrl.runs.progress import Progress
 
 
-def shared_episodes(replay: Replay, share: float, config: RewardModelConfig, seed: int, mdps: Iterable[int]) -> Replay:
-    """For each of ``mdps`` the best episodes of all K logs, as many as hold ``share`` of its own log's transitions.
+def shared_episodes(replay: Replay, share: float, config: RewardModelConfig, seed: int) -> Iterator[Episodes]:
+    """For each MDP in turn the best episodes of all K logs, as many as hold ``share`` of its own log's transitions.
 
     All MDPs must have the same transitions: an episode of another one is paid as this one would pay. It is considered
     if it is among the best of its own log, by the same share.
@@ -27,13 +27,11 @@ def shared_episodes(replay: Replay, share: float, config: RewardModelConfig, see
     """
     if config.next_observations:
         raise BmrlError("logs can be shared by MDPs with the same transitions alone: next_observations is True")
+    kept = [best_of(log, share) for log in replay.logs]
     inputs, key = data_statistics(replay)[1], parallel.learner_keys(seed, "shared", 1)[0]
     model, _ = fit_reward_model(replay, inputs, spec_of(replay), config, key)
-    kept = [best_of(log, share) for log in replay.logs]
-    wanted, found = list(mdps), list[Episodes]()
-    with Progress("share", len(wanted)) as progress:
-        for mdp in wanted:
-            paid = Joined(Replay(tuple(repaid(log, model, np.full(log.size, k), mdp) for k, log in enumerate(kept))))
-            found.append(best_of(paid, share * replay.logs[mdp].size / paid.size))
-            progress.update(len(found))
-    return Replay(tuple(found))
+    with Progress("share", len(replay)) as progress:
+        for mdp, log in enumerate(replay.logs):
+            paid = Joined(Replay(tuple(repaid(x, model, np.full(x.size, k), mdp) for k, x in enumerate(kept))))
+            yield best_of(paid, share * log.size / paid.size)
+            progress.update(mdp + 1)

@@ -9,19 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from bmrl.figures.style import (
     BLACK,
     BLUE,
     FALLBACK,
     GREEN,
-    GREY,
     ORANGE,
     PINK,
     RED,
-    note,
-    number,
     panels,
     parameter_colours,
     quantity,
@@ -55,9 +51,9 @@ def plot_decoding(rows: Sequence[Row], path: Path) -> None:
         mean = np.mean([row["error"] for row in here], axis=0)
         axes.plot(np.arange(1, len(mean) + 1), mean, color=BLACK, linewidth=2.2)
         axes.set(xscale="log", xlabel="transitions of the episode", title=variant)
-        axes.set_ylim(bottom=0)
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     grid[0].set_ylabel("error of the decoded velocity (m/s)")
+    grid[0].set_ylim(bottom=0)  # of all, once everything is drawn
     _velocity_bar(figure, grid[-1], norm, colours)
     figure.supxlabel("thin: an MDP and seed, mean of its episodes   thick: mean of all", fontsize=9, color="0.35")
     save(figure, path)
@@ -172,35 +168,3 @@ def plot_lines(
 
 def _cycle(count: int) -> list[str]:
     return [LINES[k % len(LINES)] for k in range(count)]
-
-
-@styled()
-def plot_conditions(points: Sequence[Row], path: Path, xlabel: str) -> None:
-    """A panel a "panel", a row a "condition": a dot a seed, a bar and the number at their interquartile mean.
-
-    Args:
-        points: with "panel", "condition", "seed" and "value".
-        path: the PNG file to write.
-        xlabel: of every panel.
-    """
-    names, conditions = (list(dict.fromkeys(point[key] for point in points)) for key in ("panel", "condition"))
-    figure, grid = panels(len(names), (4.4, 1.2 + 0.34 * len(conditions)), sharey=True)
-    for axes, name in zip(grid, names, strict=False):
-        for k, condition in enumerate(conditions):
-            values = [p["value"] for p in points if (p["panel"], p["condition"]) == (name, condition)]
-            if not values:
-                continue
-            middle, spread = float(iqm(values)), np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else [0]
-            axes.scatter(values, k + np.array(spread), s=24, color=BLUE, edgecolors="white", linewidths=0.6, zorder=3)
-            axes.plot([middle, middle], [k - 0.35, k + 0.35], color=BLUE, linewidth=2, zorder=4)
-            note(
-                axes, number(middle, 3), (1, k), (4, 0), axes.get_yaxis_transform(), ha="left", va="center", color=GREY
-            )
-        axes.set_yticks(range(len(conditions)), conditions)
-        axes.set_ylim(len(conditions) - 0.5, -0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.tick_params(axis="y", length=0)
-        axes.grid(visible=False, axis="y")
-        axes.set(title=name, xlabel=xlabel)
-    figure.supxlabel("dot: a seed   bar and number: interquartile mean", fontsize=9, color="0.35")
-    save(figure, path)

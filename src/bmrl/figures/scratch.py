@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from bmrl.figures.style import GREY, mdp_name, method_colour, note, number, panels, save, styled
+from bmrl.figures.style import GREY, mdp_name, method_colour, panels, save, styled
 from bmrl.statistics import iqm
 
-PAPER_WINDOW = 100  # evaluations over which the paper's curves are smoothed (appendix B)
+PAPER_WINDOW = 100  # evaluations over which the paper's curves are smoothed (appendix B); how far apart is not said
 
 
 @styled()
@@ -33,7 +33,8 @@ def plot_figure3(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_ylabel("return")
         axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
     legend = (
-        "grey: SAC from scratch, raw (thin: a seed, thick: interquartile mean; dotted: smoothed as in the paper)   "
+        "grey: SAC from scratch, raw (thin: a seed, thick: interquartile mean; dotted: "
+        f"mean of the last {PAPER_WINDOW} evaluations, as in the paper, or of all so far)   "
         "blue: tiMe zero-shot, without any interaction (dot: a seed, line: interquartile mean)"
     )
     wide = int(15.5 * figure.get_figwidth())  # letters of this size
@@ -63,33 +64,3 @@ def _draw_zero_shot(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xlim(left=0)
     right = axes.get_xlim()[1]
     axes.scatter(np.linspace(0.9, 0.98, len(means)) * right, means, s=30, color=colour, edgecolors="white", zorder=4)
-
-
-@styled()
-def plot_methods(points: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A panel an MDP: a dot a seed for every method, a bar with its value at their interquartile mean.
-
-    Args:
-        points: rows with "method", "mdp", "seed" and "return".
-        path: the PNG file to write.
-    """
-    methods = list(dict.fromkeys(row["method"] for row in points))
-    mdps = sorted({tuple(row["mdp"].items()) for row in points})
-    figure, grid = panels(len(mdps), (1.4 + 0.42 * len(methods), 4.4))
-    for axes, mdp in zip(grid, mdps, strict=False):
-        for column, method in enumerate(methods):
-            returns = [row["return"] for row in points if row["method"] == method and tuple(row["mdp"].items()) == mdp]
-            if not returns:
-                continue
-            colour, middle = method_colour(method), float(iqm(returns))
-            spread = np.linspace(-0.22, 0.22, len(returns)) if len(returns) > 1 else np.zeros(1)
-            axes.scatter(column + spread, returns, s=26, color=colour, edgecolors="white", linewidths=0.6, zorder=3)
-            axes.plot([column - 0.4, column + 0.4], [middle, middle], color=colour, linewidth=2)
-            note(axes, number(middle, 2), (column, 1), (0, 4), axes.get_xaxis_transform(), color=colour)
-        axes.set_title(mdp_name(dict(mdp)), pad=20)
-        axes.set_xticks(range(len(methods)), methods, rotation=40, ha="right", rotation_mode="anchor")
-        axes.tick_params(axis="x", length=0)
-        axes.grid(visible=False, axis="x")
-    grid[0].set_ylabel("return")
-    figure.supxlabel("dot: a seed   bar: interquartile mean", fontsize=9, color="0.35")
-    save(figure, path)

@@ -33,7 +33,7 @@ from bmrl.figures.style import number
 from bmrl.learned import load_student
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit
-from bmrl.statistics import ERRORS, FEW, Mean, mean, mean_of_means
+from bmrl.statistics import ERRORS, Mean, mean, mean_of_means, verdict
 
 PICTURE = "cem-ablation.png"
 
@@ -150,14 +150,9 @@ class Statement(NamedTuple):
     seeds: list[Mean]  # the mean over the MDPs of each seed
 
     @property
-    def holds(self) -> bool:
-        """Clearly so in every seed, over its MDPs."""
-        return all(x.clear for x in self.seeds)
-
-    @property
-    def holds_everywhere(self) -> bool:
-        """Clearly so in every MDP of every seed."""
-        return self.holds and all(x.clear for x in self.cells)
+    def verdict(self) -> str:
+        """Whether it is clearly so in every seed, over its MDPs."""
+        return verdict([x.clear for x in self.seeds], len(self.seeds))
 
 
 def statements(lost: Means, excess: Means) -> list[Statement]:
@@ -209,7 +204,7 @@ def page(rows: list[Row], out: Path) -> str:
     lost, excess = losses(earned), excesses(estimates, monte_carlo)
     plot_cem_ablation(earned, estimates, monte_carlo, excess, out / PICTURE)
     introduction = INTRODUCTION.format(**rows[0]["cem"], shooting=RANDOM_SHOOTING)
-    parts = [introduction, f"![returns and values]({PICTURE})", verdict(statements(lost, excess))]
+    parts = [introduction, f"![returns and values]({PICTURE})", verdicts(statements(lost, excess))]
     if earned:
         parts += ["## Returns", RETURNS, returns_table(earned)]
     if estimates:
@@ -217,7 +212,7 @@ def page(rows: list[Row], out: Path) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def verdict(claims: Sequence[Statement]) -> str:
+def verdicts(claims: Sequence[Statement]) -> str:
     """Markdown: whether the paper's claim holds, and each part of it."""
     lines = ["## Verdict", "", f"A difference counts where it exceeds {ERRORS:g} standard errors.", ""]
     lines += ["| part of the claim | mean difference | counts in seeds | in MDPs of seeds | |", "|---" * 5 + "|"]
@@ -225,25 +220,13 @@ def verdict(claims: Sequence[Statement]) -> str:
         if claim.seeds:
             average = number(float(np.mean([x.value for x in claim.seeds])))
             counts = [f"{sum(x.clear for x in means)} of {len(means)}" for means in (claim.seeds, claim.cells)]
-            outcome = "holds" if claim.holds_everywhere else "holds on average" if claim.holds else "does not hold"
-            lines.append(f"| {claim.text} | {average} | {' | '.join(counts)} | {outcome} |")
+            lines.append(f"| {claim.text} | {average} | {' | '.join(counts)} | {claim.verdict} |")
         else:
             lines.append(f"| {claim.text} | | | | not measured yet |")
-    poor, cem, uniform = claims
     if all(claim.seeds for claim in claims):
-        changes = [] if cem.holds_everywhere else ["CEM's actions are over-estimated more on average, not in every MDP"]
-        changes += [] if uniform.holds else ["uniform actions are not over-estimated more in every seed"]
-        if not poor.holds:
-            text = "does not hold: acting by CEM is not clearly worse in every seed"
-        elif not cem.holds:
-            text = "does not hold: CEM earns less, but not in every seed are its actions clearly over-estimated more"
-        elif changes:
-            text = f"holds in part: {'; '.join(changes)}"
-        else:
-            text = "holds"
-        seeds = len(poor.seeds)
-        few = f" This is {seeds} seed{'s' if seeds > 1 else ''}: too few to rely on." if seeds < FEW else ""
-        lines += ["", f"The paper's claim **{text}**.{few}"]
+        found = [claim.verdict for claim in claims]
+        whole = found[0] if len(set(found)) == 1 or found[0] == "does not hold" else "holds in part"
+        lines += ["", f"The paper's claim: **{whole}**."]
     return "\n".join(lines)
 
 

@@ -26,6 +26,7 @@ from bmrl.networks.set_encoder import Evidence
 from bmrl.report import learned_agents
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit
+from bmrl.statistics import verdict
 from bmrl.types import Transition
 
 FAMILIES = ("halfcheetah-dynamics", "halfcheetah-velocity-dynamics")
@@ -150,10 +151,12 @@ nearest train MDP; and the **pooled** learner, TD3+BC on all batches as if they 
 **A change to Algorithm 1.** Its contexts come from the MDP's own batch. From these f learns to tell the batches by the
 gaits that they were logged with, and at test the gait is the student's own. Here a context is a piece of any MDP's
 batch, with the r and the s' that this MDP would have given. A model of all MDPs, learned from the batches, says how
-they differ, and what it does not explain of a logged transition stays. Both students have such contexts.
+they differ, and what it does not explain of a logged transition stays. Both students have such contexts;
+where the first claim holds, it does with this change.
 
-A claim holds below if it does in every seed: by the mean return over the test MDPs, or by the error of the parameters
-that the identity tells, as a share of their ranges (of the logarithms', for multiples)."""
+A claim holds below if it does in every seed, and in part if in three of four: by the mean return over the test MDPs,
+or by the error of the parameters that the identity tells, as a share of their ranges (of the logarithms', for
+multiples)."""
 
 IDENTITY = """How far the parameters that the identity tells, the means of its posterior, are from the truth. Thin
 lines are seeds. Dashed: the same of the oracle's mixture, since some test MDPs lie a little beyond all train MDPs."""
@@ -186,12 +189,13 @@ def verdicts(tests: Sequence[Row], identities: Sequence[Row]) -> str:
         for key in (("tiMe", "default"), ("tiMe", "reward-only"), ("nearest teacher", "TD3BC"), ("pooled", "TD3BC"))
     )
     to_teacher, to_pooled, head = (differences(student, other) for other in (teacher, pooled, without))
-    adapts = "holds with a change" if min(*to_teacher, *to_pooled) > 0 else "does not hold"
-    helps = "holds" if min(head) > 0 else "does not hold"
     before, after = np.transpose([_errors(identities, seed) for seed in student])
-    known = "holds" if (after < before / 2).all() else "does not hold"
+    seeds = len(student)
+    best = [min(pair) > 0 for pair in zip(to_teacher, to_pooled, strict=True)]
+    adapts = verdict(best, seeds, changed=True)  # by the contexts
+    helps, known = verdict([x > 0 for x in head], seeds), verdict((after < before / 2).tolist(), seeds)
     return (
-        f"- **tiMe acts well on transitions that it has never seen: {adapts}** (that of the contexts). The return is "
+        f"- **tiMe acts well on transitions that it has never seen: {adapts}.** The return is "
         f"{_signed(to_teacher)} against the nearest teacher, {_signed(to_pooled)} against the pooled learner.\n"
         f"- **The next-state head helps: {helps}.** The return is {_signed(head)} against the student without it.\n"
         f"- **The first {EARLY} steps at least halve what is unknown of the MDP: {known}.** The error falls from "

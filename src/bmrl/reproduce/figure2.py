@@ -43,6 +43,7 @@ from bmrl.runs.checkpoint import load_tree, save_tree
 from bmrl.runs.metrics import read_metrics
 from bmrl.runs.storage import commit_directory, has_result, require_format, verify_directory
 from bmrl.sources import batch_sources, check_sources
+from bmrl.statistics import verdict
 from bmrl.types import Watch
 
 POINTS = 20  # of a curve
@@ -244,8 +245,11 @@ Mean return over the seeds ± their standard deviation, and the mean final dista
 
 {table}
 
-A method *does well* on a goal if it returns more than {bound:.0f} (half again the optimum: whoever is not told the goal
-moves blindly at first) and ends within {near:.0f}, one move, of the goal, each on average over its episodes.
+A method *does well* on a goal if it returns more than {bound:.0f} (half again the optimum) and ends within {near:.0f},
+one move, of the goal, each on average over its episodes. Who is not told the goal moves blindly at first: straight
+ahead, which costs least on average, and then as if told, it has -55, -45 and -55 on the three goals.
+
+A claim holds if it does in every case, and in part if in three of four.
 
 | the paper | here | verdict |
 |---|---|---|
@@ -258,16 +262,18 @@ def page(rows: list[Row], out: Path) -> str:
     tests, curves = [row for row in rows if "returns" in row], [row for row in rows if "updates" in row]
     plot_figure2(curves, tests, out / "figure2.png")
     plot_methods(tests, out / "methods.png")
+    seeds = sorted({row["seed"] for row in tests})
     return PAGE.format(
         radius=RADIUS,
         optimum=optimum(),
-        seeds=", ".join(str(seed) for seed in sorted({row["seed"] for row in tests})),
+        seeds=", ".join(map(str, seeds)),
         control=CONTROL,
         table=_table(tests),
         bound=RETURN,
         near=NEAR,
         verdicts="\n".join(
-            f"| {claim.text} | {claim.found}: {sum(claim.held)} of {len(claim.held)} {claim.cases} | {claim.verdict} |"
+            f"| {claim.text} | {claim.found}: {sum(claim.held)} of {len(claim.held)} {claim.cases} "
+            f"| {verdict(claim.held, len(seeds), claim.changed)} |"
             for claim in claims(tests, curves)
         ),
     )
@@ -305,14 +311,7 @@ class Claim(NamedTuple):
     found: str
     held: list[bool]
     cases: str = "seeds"
-    changed: bool = False  # it holds by one measure and not by another
-
-    @property
-    def verdict(self) -> str:
-        """Whether it held in all cases, in some or in none."""
-        if all(self.held):
-            return "holds with a change" if self.changed else "holds"
-        return "holds in part" if any(self.held) else "does not hold"
+    changed: bool = False  # it holds by one measure and not by another, or of our default and not of the paper's method
 
 
 def claims(tests: Sequence[Row], curves: Sequence[Row]) -> list[Claim]:
@@ -375,6 +374,7 @@ def claims(tests: Sequence[Row], curves: Sequence[Row]) -> list[Claim]:
                 f"{method_names(rows)[0]} is near-optimal on all three goals",
                 f"its worst goal: return {worst:.1f}, final distance {far:.2f}; it does well on all",
                 [all(map(does_well, some)) for some in by_seed(rows)],
+                changed=variant != "paper",
             )
         )
     for variant, sampling in SAMPLING.items():
@@ -388,6 +388,7 @@ def claims(tests: Sequence[Row], curves: Sequence[Row]) -> list[Claim]:
                 f"on average it returns {one.mean():.1f}, the other {other.mean():.1f}; it returns more",
                 (one > other).ravel().tolist(),
                 "goals and seeds",
+                changed=variant != "paper",
             )
         )
     return found

@@ -17,8 +17,9 @@ from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.families import get_family
 from bmrl.families.base import Parameters
-from bmrl.figures.scratch import plot_figure3, plot_methods
-from bmrl.figures.style import mdp_name, method_names, number
+from bmrl.figures.conditions import plot_conditions
+from bmrl.figures.scratch import plot_figure3
+from bmrl.figures.style import mdp_name, method_colour, method_names, number
 from bmrl.learned import load_learners, load_student
 from bmrl.report import learned_agents
 from bmrl.reproduce.runs import run_directory, working_run
@@ -28,6 +29,7 @@ from bmrl.runs.storage import is_committed
 from bmrl.statistics import FEW, bootstrap_interval, iqm
 
 FAMILIES = ("halfcheetah-velocity", "hopper-velocity")
+REFERENCES, BASELINES, NEAREST = ("standing still", "uniform actions"), ("pooled", "behaviour cloning"), ("nearest",)
 LONGER = 5  # times the interactions, for the run that tests whether SAC would still improve
 
 
@@ -118,9 +120,11 @@ TD3+BC on own data the best 30 % of its buffer.
 - `oracle`: tiMe's student with the posterior set to the train velocities around v*, instead of inferred.
 - `nearest teacher`: the learner of the nearest train velocity; TD3+BC is what tiMe distils, BCQ is the paper's.
 - `pooled`: one learner of all batches, with as many updates as each of the learners that tiMe distils (at `laptop` 1.5
-  passes over the data for TD3+BC, .7 for BCQ); `behaviour cloning`: the same with squared error to the logged actions.
-- `on own data`: has learned from the whole buffer of the SAC run at v* itself.
-- `tiMe (paper)`: BCQ, and the paper's contexts (one random transition of the same batch), f (a mean) and optimiser.
+  passes over HalfCheetah's data for TD3+BC and .7 for BCQ, 3.6 and .5 over Hopper's); `behaviour cloning`: the same
+  with squared error to the logged actions.
+- `on own data`: has learned, as phase 1 does, from the buffer of the SAC run at v* itself.
+- `tiMe (paper)`: BCQ, and the paper's contexts (one random transition of the same batch), f (a mean) and optimiser,
+  with networks of `laptop`'s size.
 """
 
 
@@ -133,7 +137,8 @@ def page(rows: list[Row], out: Path) -> str:
     for name in dict.fromkeys(row["family"] for row in tests):
         here = [row for row in tests if row["family"] == name]
         if points := end_points(here):
-            plot_methods(points, out / f"{name}.png")
+            shown = [{"panel": mdp_name(p["mdp"]), "condition": p["method"], "value": p["return"], **p} for p in points]
+            plot_conditions(shown, out / f"{name}.png", "return", method_colour)
             parts += [f"## {name}", "", f"![Every method, every seed]({name}.png)", "", *table(name, points), ""]
             parts += _verdict(points)
     if longer := [row for row in rows if "/longer" in row["unit"] and "interactions" in row]:
@@ -145,19 +150,19 @@ def page(rows: list[Row], out: Path) -> str:
 
 
 def end_points(rows: Sequence[Row]) -> list[Row]:
-    """One row a method, MDP and seed: its mean return and episode length; SAC's at the end of its curve."""
-    return [
-        {
-            "method": method,
-            "mdp": row["mdp"],
-            "seed": row["seed"],
-            "return": row["return_mean"][-1] if "interactions" in row else row["return_mean"],
-            "length": row["length_mean"][-1] if "interactions" in row else row["length_mean"],
-            "interactions": row["interactions"][-1] if "interactions" in row else None,
-        }
-        for row, method in zip(rows, method_names([{"variant": "", **row} for row in rows]), strict=True)
-        if row["return_mean"] is not None
-    ]
+    """One row a method, MDP and seed: its mean return and episode length; SAC's at the end of its curve.
+
+    What has no return, since no episode was valid, has no row.
+    """
+    found = []
+    for row, method in zip(rows, method_names([{"variant": "", **row} for row in rows]), strict=True):
+        value, length, interactions = row["return_mean"], row["length_mean"], row.get("interactions")
+        if interactions:
+            value, length, interactions = value[-1], length[-1], interactions[-1]
+        if value is not None:
+            known = {"method": method, "mdp": row["mdp"], "seed": row["seed"]}
+            found.append({**known, "return": value, "length": length, "interactions": interactions})
+    return found
 
 
 def by_seed(points: Sequence[Row], method: str, mdp: Parameters, what: str = "return") -> dict[int, float]:
@@ -201,24 +206,24 @@ def _verdict(points: Sequence[Row]) -> list[str]:
         "| (tiMe - R_ref) / (SAC - R_ref) | above pooled, cloning and R_ref | tiMe - best nearest teacher | verdict |",
         "|---" * 9 + "|",
     ]
-    methods = dict.fromkeys(row["method"] for row in points)
+    others = [
+        name for name in dict.fromkeys(p["method"] for p in points) if name.startswith(REFERENCES + BASELINES + NEAREST)
+    ]
     for mdp in _mdps(points):
         time, sac = by_seed(points, "tiMe", mdp), by_seed(points, "SAC from scratch", mdp)
-        seeds = sorted(time.keys() & sac.keys())
+        beside = {name: x for name in others if (x := by_seed(points, name, mdp))}
+        seeds = sorted(set.intersection(*map(set, (time, sac, *beside.values()))))
         if not seeds:
             continue
-
-        def best(names: tuple[str, ...], mdp: Parameters = mdp, seeds: Sequence[int] = seeds) -> float:
-            """The highest interquartile mean among the methods whose names start so."""
-            found = [by_seed(points, method, mdp) for method in methods if method.startswith(names)]
-            return max(float(iqm([values[s] for s in seeds])) for values in found if values)
-
+        middle = {name: float(iqm([x[seed] for seed in seeds])) for name, x in beside.items()}
+        reference, baseline, nearest = (
+            max(middle[name] for name in middle if name.startswith(kind)) for kind in (REFERENCES, BASELINES, NEAREST)
+        )
         d = [time[s] - sac[s] for s in seeds]
         low, high = bootstrap_interval(d)
-        reference = best(("standing still", "uniform actions"))
         mine, its = float(iqm([time[s] for s in seeds])), float(iqm([sac[s] for s in seeds]))
         allowed = -0.1 * (its - reference)
-        above = mine > max(reference, best(("pooled", "behaviour cloning")))
+        above = mine > max(reference, baseline)
         interactions = max(int(x) for x in by_seed(points, "SAC from scratch", mdp, "interactions").values())
         verdict = "at least as good" if low >= 0 else "on par" if low >= allowed else "below"
         cells = [
@@ -229,7 +234,7 @@ def _verdict(points: Sequence[Row]) -> list[str]:
             number(allowed),
             f"{(mine - reference) / (its - reference):.2f}",
             "yes" if above else "no",
-            number(mine - best(("nearest teacher",))),
+            number(mine - nearest),
             verdict if len(seeds) >= FEW else "too few seeds",
         ]
         lines.append(f"| {' | '.join(cells)} |")

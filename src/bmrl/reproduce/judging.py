@@ -33,6 +33,7 @@ from bmrl.learned import load_student
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.runs.storage import committed_names, verify_directory
+from bmrl.statistics import verdict
 
 FAMILIES = ("halfcheetah-velocity", "halfcheetah-velocity-dynamics", "thermostat")
 VARIANT = "default"
@@ -191,7 +192,7 @@ def by_seed(rows: Sequence[Row]) -> list[Agreement]:
 
 def verdicts(found: Mapping[str, Sequence[Agreement]]) -> str:
     """Markdown: what is claimed, which holds if it does in every group and seed."""
-    every = [one for group in found.values() for one in group]
+    every, seeds = [one for group in found.values() for one in group], max(map(len, found.values()))
     claims = {
         "Estimates are nearer to true returns than what was logged is": [x.error < x.error_logged for x in every],
         "They rank the MDPs better than what was logged does": [x.rank > x.rank_logged for x in every],
@@ -199,8 +200,7 @@ def verdicts(found: Mapping[str, Sequence[Agreement]]) -> str:
         f"Their intervals have the truth in {HELD:.0%} of MDPs": [x.held >= HELD for x in every],
     }
     return "\n".join(
-        f"- **{claim}: {'holds' if all(held) else 'holds in part' if any(held) else 'does not hold'}** "
-        f"({sum(held)} of {len(held)} families, splits and seeds)."
+        f"- **{claim}: {verdict(held, seeds)}** ({sum(held)} of {len(held)} families, splits and seeds)."
         for claim, held in claims.items()
     )
 

@@ -27,6 +27,9 @@ from bmrl.runs.storage import read_json, write_file, write_json
 PACKAGES = ("bmrl", "jax", "numpy", "mujoco", "gymnasium")  # whose versions are told with every unit
 DIGITS = 5  # significant digits of a row's numbers
 PAGE_SECONDS = 60.0  # between two drawings of the page, which take some seconds
+MAX_SEEDS = 10_000  # of one call: more are a slip of the fingers
+REMEDY = "restore it from a copy, or remove this file alone: what the runs hold is found again"
+MADE = "## How these rows were made"  # ends every page
 
 Row = dict[str, Any]
 
@@ -65,13 +68,15 @@ def run_study(
         only: a pattern of units' names, as a shell's, e.g. "hopper*"; the others are left for another time.
 
     Raises:
-        BmrlError: no unit fits ``only``; another study, scale or configuration in results.json.
+        BmrlError: no unit fits ``only``; another study, scale or configuration in results.json; a README.md in ``out``
+            that is no study's page.
     """
     units = study.units(scale, seeds, runs or out / "runs")
     chosen = [unit for unit in units if fnmatch.fnmatch(unit.name, only)]
     if not chosen:
         raise BmrlError(f"--only {only!r} fits none of the units: {', '.join(unit.name for unit in units)}")
     with lock_directory(out):
+        _check_page(out / "README.md")
         ledger = Ledger(out / "results.json", name, scale)
         todo = [unit for unit in chosen if not ledger.has(unit)]
         console, drawn = Screen(), -math.inf
@@ -85,6 +90,12 @@ def run_study(
                 drawn = time.monotonic()
         _write_page(study, ledger, out)
         console.print(f"results: {ledger.path}\npage: {out / 'README.md'}")
+
+
+def _check_page(path: Path) -> None:
+    """Raises BmrlError for a file that no study wrote: the page must not replace it."""
+    if path.exists() and MADE not in path.read_text(encoding="utf-8", errors="replace"):
+        raise BmrlError(f"{path} is no study's page, and would be lost: choose another --out")
 
 
 def _write_page(study: Study, ledger: "Ledger", out: Path) -> None:
@@ -101,9 +112,9 @@ class Ledger:
     def __init__(self, path: Path, name: str, scale: Scale):
         self.path = path
         head = {"study": name, "scale": scale}
-        self._data: dict[str, Any] = read_json(path) if path.exists() else {**head, "units": {}}
+        self._data: dict[str, Any] = read_json(path, REMEDY) if path.exists() else {**head, "units": {}}
         if not _is_ledger(self._data):
-            raise BmrlError(f"{path} is no study's results: restore it from a copy, or choose another --out")
+            raise BmrlError(f"{path} is no study's results: {REMEDY}")
         if lines := difference({key: self._data.get(key) for key in head}, head):
             raise BmrlError(f"{path} holds something else: {'; '.join(lines)}; choose another --out")
 
@@ -151,7 +162,7 @@ class Ledger:
     def provenance(self) -> str:
         """Markdown: every unit with its command, machine and time."""
         done = sorted((name, entry) for name, entry in self._units.items() if "rows" in entry)
-        lines = ["## How these rows were made", "", "| unit | wall-clock | machine | command |", "|---|---|---|---|"]
+        lines = [MADE, "", "| unit | wall-clock | machine | command |", "|---|---|---|---|"]
         for name, entry in done:
             clock = f"{entry['seconds'] // 60}:{entry['seconds'] % 60:02d}"
             lines.append(f"| {name} | {clock} | {entry['machine']} | `{entry['command']}` |")
@@ -207,5 +218,7 @@ def parse_seeds(text: str) -> list[int]:
         first, last = int(found[1]), int(found[2] or found[1])
         if not first <= last < 2**31:
             raise BmrlError(f"--seeds {text!r}: {part.strip()!r} is no range of seeds")
+        if len(seeds) + last - first >= MAX_SEEDS:
+            raise BmrlError(f"--seeds {text!r}: {MAX_SEEDS:,} seeds are the most in one call")
         seeds += range(first, last + 1)
     return sorted(set(seeds))

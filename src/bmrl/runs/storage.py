@@ -274,8 +274,8 @@ def write_file(path: Path, content: bytes) -> None:
         raise _not_saved(path, error) from error
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
+def read_json(path: Path, remedy: str = _REMEDY) -> Any:
+    """Reads a JSON file; ``remedy`` is what an error advises where it is no JSON.
 
     Raises ``CorruptError``, naming the file, where it is missing, a link, larger than 64 MiB, nested deeper than
     50 levels or not JSON, or holds NaN, an infinity or a name twice in one object.
@@ -289,7 +289,7 @@ def read_json(path: Path) -> Any:
             _check_depth(data)
             return data
         except (ValueError, RecursionError) as error:
-            raise CorruptError(f"{path} is not valid JSON ({error}); {_REMEDY}") from error
+            raise CorruptError(f"{path} is not valid JSON ({error}); {remedy}") from error
 
 
 def encode_json(data: Any, path: Path) -> bytes:
