@@ -240,29 +240,26 @@ def _counts(rows: Sequence[Row], out: Path) -> list[str]:
         "nearest": "nearest MDP",
     }
     rows = [{**row, "line": names[row["condition"]], "far": row["distance"] >= FAR} for row in rows]
+    far = f"test and held out, {FAR} m/s or more away"
+    groups = {split: where(rows, split=split) for split in unique(rows, "split")}
+    groups[far] = [row for row in where(rows, far=True) if row["split"] != "validation"]
     points = [
-        {"panel": f"{split} velocities", "line": name, "x": k, "seed": seed, "value": value}
-        for split in unique(rows, "split")
+        {"panel": label, "line": name, "x": k, "seed": seed, "value": value}
+        for label, here in groups.items()
         for name in names.values()
-        for k in unique(rows, "k")
-        for seed, value in by_seed(where(rows, split=split, line=name, k=k)).items()
+        for k in unique(here, "k")
+        for seed, value in by_seed(where(here, line=name, k=k)).items()
     ]
     plot_lines(points, out / "k.png", xlabel="K, train MDPs", ylabel="return", log=True)
-    far = [row for row in where(rows, far=True) if row["split"] != "validation"]
     lines, answers = [], []
     for k in sorted(unique(rows, "k")):
-        for label, here in (
-            ("test", where(rows, k=k, split="test")),
-            ("validation", where(rows, k=k, split="validation")),
-            ("held out", where(rows, k=k, split="held out")),
-            (f"test and held out, {FAR} m/s or more away", [row for row in far if row["k"] == k]),
-        ):
-            if not here:
+        for label, group in groups.items():
+            if not (here := where(group, k=k)):
                 continue
             found = {name: by_seed(where(here, line=name)) for name in names.values()}
             distance = np.mean([row["distance"] for row in here])
             lines.append([str(k), label, number(distance, 2), *map(told, found.values())])
-            if label.startswith("test and"):
+            if label == far:
                 gains = {name: change(x, found["nearest MDP"]) for name, x in found.items() if "tiMe" in name and x}
                 answers.append(f"K = {k}: {', '.join(_beside_nearest(name, gain) for name, gain in gains.items())}")
     return [
