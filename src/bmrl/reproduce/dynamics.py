@@ -146,7 +146,8 @@ of which there is no batch. SAC's replay buffers in the train MDPs are the batch
 students are distilled, which differ in one thing: P of **tiMe** predicts r and s', P of **tiMe (reward-only)** r alone.
 Both act zero-shot, with the transitions of the running episode as the context. Beside them: the **oracle**, the first
 student told its MDP as a mixture of the train MDPs around it; the **nearest teacher**, TD3+BC on the batch of the
-nearest train MDP; and the **pooled** learner, TD3+BC on all batches as if they were one MDP's.
+nearest train MDP; and the **pooled** learner, TD3+BC on all batches as if they were one MDP's. The oracle is no upper
+bound: it mixes the gaits of several bodies, where a posterior can settle on one.
 
 **A change to Algorithm 1.** Its contexts come from the MDP's own batch. From these f learns to tell the batches by the
 gaits that they were logged with, and at test the gait is the student's own. Here a context is a piece of any MDP's

@@ -22,6 +22,7 @@ def working_run(
     What it lacks is made first: batches, the learners of these variants, and the students with their learners.
     """
     with pipeline.working_on_run(directory, experiment) as run:
+        pipeline.note_machine(run)
         pipeline.collect_stage(run)
         for name in dict.fromkeys((*learners, *map(experiment.learners, students))):
             pipeline.teach_stage(run, name, resume=True)
