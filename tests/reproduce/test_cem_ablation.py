@@ -108,6 +108,8 @@ def rows_of(seeds=(0, 1), cem_return=-80.0, cem=3.0, uniform=2.0, converged=1.0)
         ({}, "holds"),
         ({"uniform": 0.5}, "holds in part"),
         ({"uniform": 1.01}, "holds in part"),  # more, but not clearly
+        ({"cem": 1.01}, "holds in part"),
+        ({"cem_return": -40.0}, "does not hold"),
         ({"cem_return": -80.5}, "holds in part"),  # clearly worse on three seeds of four
         ({"cem_return": -70.5}, "does not hold"),  # on two
         ({"seeds": (0, 1)}, "too few seeds"),

@@ -229,10 +229,10 @@ def _learn(
     if has_result(path):
         pipeline.learn(run, stage, path, config, sources, lambda: pipeline.lessons(run, name))  # looks whether it fits
     else:
-        if kind == "teachers" and config.shared:
-            pipeline.share_logs(run, name)  # here, for all parts
         if not resume and any(part.finished() or part.newest_checkpoint() for part in parts):
             raise BmrlError(f"{run.directory} has an unfinished stage {stage!r}: continue it with --resume")
+        if kind == "teachers" and config.shared:
+            pipeline.share_logs(run, name)  # here, for all parts
         perform(parts, engine)
         specs, taught = zip(*(part.taught() for part in parts), strict=True)
         states = jax.tree.map(lambda *x: np.concatenate(x), *(some.states for some in taught))

@@ -114,7 +114,7 @@ class Ledger:
         head = {"study": name, "scale": scale}
         self._data: dict[str, Any] = read_json(path, REMEDY) if path.exists() else {**head, "units": {}}
         if not _is_ledger(self._data):
-            raise BmrlError(f"{path} is no study's results: {REMEDY}")
+            raise BmrlError(f"{path} is no study's results: restore it from a copy, or choose another --out")
         if lines := difference({key: self._data.get(key) for key in head}, head):
             raise BmrlError(f"{path} holds something else: {'; '.join(lines)}; choose another --out")
 
