@@ -43,7 +43,6 @@ def random_policy(kind: str, seed: int = 0) -> tuple[Description, dict[str, Arra
     inputs = {"value": s + a}
     if kind in ("candidates", "latents"):
         inputs["candidate"] = s + (LATENTS if kind == "latents" else 0)
-        arrays["draws.gumbels"] = rng.gumbel(size=(10, MDPS))
     elif kind == "mean":
         inputs["candidate"] = s
     else:

@@ -444,7 +444,7 @@ def load_replay(run: Run, mdps: slice | None = None, place: str = "batches") -> 
 def lessons(run: Run, name: str, mdps: slice | None = None) -> Replay:
     """What the learners of a variant, of all MDPs or of some, learn from, and then their students."""
     config = run.experiment.teach[name]
-    if config.shared:
+    if config.logs != "own":
         share_logs(run, name)
         return load_replay(run, mdps, f"shared/{name}")
     return best_episodes(load_replay(run, mdps), config.best)
@@ -461,14 +461,14 @@ def share_logs(run: Run, name: str) -> None:
     experiment, root, place = run.experiment, run.directory / "batches", run.directory / "shared" / name
     if name not in experiment.distill:
         raise BmrlError(f"teach.{name}: logs are shared by the reward model of distill.{name}, which is not there")
-    share, reward_model, seed = experiment.teach[name].best, experiment.distill[name].reward_model, experiment.seed
-    made = {"best": share, "reward_model": to_json(reward_model), "seed": seed, "sources": batch_sources(run.directory)}
-    made = json.loads(json.dumps({"shared": made}))
+    config, reward_model, seed = experiment.teach[name], experiment.distill[name].reward_model, experiment.seed
+    made = {"best": config.best, "logs": config.logs, "reward_model": to_json(reward_model), "seed": seed}
+    made = json.loads(json.dumps({"shared": made | {"sources": batch_sources(run.directory)}}))
     names = batch_names(root)
     if committed_names(place) == names and read_manifest(place / names[-1])["provenance"] == made:
         return
     batches = read_batches(root)
-    for batch, log in zip(batches, shared_episodes(stack(batches), share, reward_model, seed), strict=True):
+    for batch, log in zip(batches, shared_episodes(stack(batches), config, reward_model, seed), strict=True):
         arrays = log._asdict()
         last = arrays.pop("ends") - 1
         truncations = np.zeros(log.size, bool)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import equinox as eqx
 import jax
@@ -15,7 +16,7 @@ from networks import reference
 from bmrl.batch_rl.bcq import clipped_latents
 from bmrl.config import from_json, to_json
 from bmrl.distill.distill import DistillConfig, Parts, TDConfig, losses, scaled_loss, td_values
-from bmrl.distill.student import Student
+from bmrl.distill.student import CANDIDATES, Student
 
 batch = test_losses.batch  # the fixture
 
@@ -71,8 +72,7 @@ def test_without_labels_nothing_is_told_whose_the_context_is(batch):
     for name, x in losses(student, batch).items():
         assert float(x) == float(losses(student, other)[name]), name
     evidence = student.encoder.evidence(batch.context, batch.mask)
-    drawn = student.encoder.sample(jax.random.PRNGKey(0), evidence, 3)
-    np.testing.assert_array_equal(drawn, np.broadcast_to(student.encoder.identity(evidence), drawn.shape))
+    np.testing.assert_array_equal(student.encoder.proposers(evidence), student.encoder.identity(evidence)[None])
 
 
 def test_without_the_auxiliary_loss_its_networks_are_not_trained(batch):
@@ -95,25 +95,25 @@ def test_the_unscaled_loss_is_the_plain_sum(batch):
 
 @pytest.mark.parametrize("pooling", ["posterior", "mean"])
 def test_td_targets_equal_a_slow_reference(batch, pooling):
-    student, key, config = student_of(pooling=pooling), jax.random.PRNGKey(3), TDConfig(0.9, candidates=4)
+    student, key, config = student_of(pooling=pooling), jax.random.PRNGKey(3), TDConfig(0.9)
     ended = np.zeros((CONTEXTS, QUERIES), bool)
     ended[1, 2] = True
     batch = batch._replace(queries=batch.queries._replace(terminations=ended))
     found = np.asarray(td_values(student, batch, key, config))
 
-    mdp_key, latent_key = jax.random.split(key)
-    z = np.asarray(clipped_latents(latent_key, (4, CONTEXTS, QUERIES, LATENT)))
+    z = np.asarray(clipped_latents(key, (CANDIDATES, 1, CONTEXTS, QUERIES, LATENT)))[:, 0]
     evidence = student.encoder.evidence(batch.context, batch.mask)
-    proposers = np.asarray(student.encoder.sample(mdp_key, evidence, 4), np.float64)
+    proposers = np.asarray(student.encoder.proposers(evidence), np.float64)
+    assert len(proposers) == (2 if pooling == "posterior" else 1)
     for c in range(CONTEXTS):
         context = jax.tree.map(lambda x, c=c: x[c], batch.context)
         m = reference.identity(student.encoder, context, batch.mask[c])
         for q in range(QUERIES):
             s = reference.normalise(STATISTICS.observations, batch.queries.next_observations[c, q])
             values = []
-            for i in range(4):
-                a = np.tanh(reference.conditioned_mlp(student.candidate, [*s, *z[i, c, q]], proposers[i, c]))
-                xi = np.tanh(reference.conditioned_mlp(student.correction, [*s, *a], proposers[i, c]))
+            for latent, proposer in itertools.product(z[:, c, q], proposers[:, c]):
+                a = np.tanh(reference.conditioned_mlp(student.candidate, [*s, *latent], proposer))
+                xi = np.tanh(reference.conditioned_mlp(student.correction, [*s, *a], proposer))
                 a = np.clip(a + MAX_CORRECTION * xi, -1, 1)
                 values.append(5 * reference.conditioned_mlp(student.value, [*s, *a], m)[0] - 20)
             y = batch.queries.rewards[c, q] + (0 if ended[c, q] else 0.9 * max(values))
@@ -127,8 +127,8 @@ def test_parts_left_out_are_told_in_the_configuration_and_the_whole_is_not():
         toy.CONFIG,
         student=dataclasses.replace(toy.STUDENT, labels=False),
         parts=Parts(scaling=False),
-        td=TDConfig(candidates=3),
+        td=TDConfig(discount=0.9),
     )
-    assert to_json(changed)["td"]["candidates"] == 3
+    assert to_json(changed)["td"]["discount"] == 0.9
     for config in (toy.CONFIG, changed):
         assert from_json(to_json(config), DistillConfig, "here") == config

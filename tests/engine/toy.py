@@ -17,7 +17,9 @@ CLONING = Cloning(hidden=(8,), batch_size=8)
 def toy(algorithm: Algorithm = CLONING, updates: int = 40) -> Experiment:
     smoke = get_experiment("point-goal", "smoke", 0)
     collecting = replace(smoke.collect, transitions=60, warmup=20, steps_per_train=20, sac=TINY)
-    return replace(smoke, collect=collecting, teach={"default": TeachConfig(algorithm, updates, best=0.5, shared=True)})
+    return replace(
+        smoke, collect=collecting, teach={"default": TeachConfig(algorithm, updates, best=0.5, logs="shared")}
+    )
 
 
 def trained(directory: Path, experiment: Experiment, engine: Engine = LOCAL, resume: bool = False) -> Run:

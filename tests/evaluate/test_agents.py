@@ -1,6 +1,7 @@
 """How the student acts, against a slow reference: who proposes, and who chooses."""
 
 import dataclasses
+import itertools
 
 import equinox as eqx
 import jax
@@ -11,9 +12,9 @@ from networks import reference
 
 from bmrl.batch_rl.bcq import clipped_latents
 from bmrl.distill.contexts import ContextConfig
-from bmrl.distill.student import Statistics, Student, StudentConfig
+from bmrl.distill.student import CANDIDATES, Statistics, Student, StudentConfig
 from bmrl.evaluate import agents
-from bmrl.evaluate.agents import CANDIDATES, RANDOM_SHOOTING, StudentAgent, random_shooting, select_action
+from bmrl.evaluate.agents import RANDOM_SHOOTING, StudentAgent, random_shooting, select_action
 from bmrl.evaluate.cem import CEM
 from bmrl.networks import Normaliser
 from bmrl.networks.set_encoder import Evidence
@@ -45,15 +46,11 @@ def student_of(pooling, latent_dim, **changes):
 
 
 @pytest.mark.parametrize("pooling", ["posterior", "mean"])
-def test_candidates_are_proposed_for_drawn_mdps_and_chosen_under_the_mean_identity(pooling):
+def test_actions_are_proposed_for_the_most_probable_mdps_and_chosen_under_the_mean_identity(pooling):
     student, posterior = student_of(pooling, latent_dim=2), pooling == "posterior"
     evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
-    mdp_key, latent_key = jax.random.split(KEY)
-    drawn = np.asarray(jax.random.categorical(mdp_key, EVIDENCE, shape=(CANDIDATES, 4)))
-    z = np.asarray(clipped_latents(latent_key, (CANDIDATES, 4, 2)))
-    if posterior:
-        assert set(drawn[:, 0]) == {0}
-        assert set(drawn[:, 1]) == {1, 2}
+    z = np.asarray(clipped_latents(KEY, (CANDIDATES, 1, 4, 2)))[:, 0]
+    likeliest = [(0, 1), (1, 2), (0, 1), ()]  # of those alike the first ones
 
     expected = []
     for i in range(4):
@@ -65,9 +62,9 @@ def test_candidates_are_proposed_for_drawn_mdps_and_chosen_under_the_mean_identi
             mean = EVIDENCE[i].astype(float) / max(SIZES[i], 1)
         mean = mean if SIZES[i] else np.zeros(3)
         values, actions = [], []
-        for c in range(CANDIDATES):
-            m = (embeddings[drawn[c, i]] if SIZES[i] else mean) if posterior else mean
-            action = np.tanh(reference.conditioned_mlp(student.candidate, [*s, *z[c, i]], m))
+        proposers = [embeddings[k] for k in likeliest[i]] if posterior and SIZES[i] else [mean]
+        for latent, m in itertools.product(z[:, i], proposers):
+            action = np.tanh(reference.conditioned_mlp(student.candidate, [*s, *latent], m))
             action += MAX_CORRECTION * np.tanh(reference.conditioned_mlp(student.correction, [*s, *action], m))
             actions.append(np.clip(action, -1, 1))
             values.append(reference.conditioned_mlp(student.value, [*s, *actions[-1]], mean)[0])
@@ -75,13 +72,29 @@ def test_candidates_are_proposed_for_drawn_mdps_and_chosen_under_the_mean_identi
     np.testing.assert_allclose(select_action(student, evidence, OBSERVATIONS, KEY), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_deterministic_learner_s_actions_are_the_candidates():
+def test_of_deterministic_learners_two_actions_are_proposed_and_nothing_is_drawn():
     student = student_of("posterior", latent_dim=0)
     assert student.correction is None
-    sure = Evidence(jnp.asarray(EVIDENCE[:1]), jnp.asarray(SIZES[:1]))  # one MDP: all candidates are the same
-    s = reference.normalise(student.statistics.observations, OBSERVATIONS[0])
-    expected = np.tanh(reference.conditioned_mlp(student.candidate, s, np.asarray(student.encoder.embeddings)[0]))
-    np.testing.assert_allclose(select_action(student, sure, OBSERVATIONS[:1], KEY)[0], expected, rtol=1e-4, atol=1e-5)
+    evidence = Evidence(jnp.asarray(EVIDENCE), jnp.asarray(SIZES))
+    found = select_action(student, evidence, OBSERVATIONS, KEY)
+    np.testing.assert_array_equal(found, select_action(student, evidence, OBSERVATIONS, jax.random.PRNGKey(5)))
+    embeddings, chosen = np.asarray(student.encoder.embeddings), []
+    for i, likeliest in enumerate([(0, 1), (1, 2), (0, 1)]):
+        s = reference.normalise(student.statistics.observations, OBSERVATIONS[i])
+        mean = np.array(reference.softmax(list(EVIDENCE[i]))) @ embeddings
+        actions = [np.tanh(reference.conditioned_mlp(student.candidate, s, embeddings[k])) for k in likeliest]
+        values = [reference.conditioned_mlp(student.value, [*s, *a], mean)[0] for a in actions]
+        chosen.append(np.argmax(values))
+        np.testing.assert_allclose(found[i], actions[chosen[-1]], rtol=1e-4, atol=1e-5)
+    assert set(chosen) == {0, 1}
+
+
+def test_a_single_train_mdp_proposes_alone():
+    encoder = student_of("posterior", latent_dim=0).encoder
+    network = eqx.tree_at(lambda x: (x.weights[-1], x.biases[-1]), encoder.network, (jnp.ones((6, 1)), jnp.ones(1)))
+    one = eqx.tree_at(lambda x: (x.network, x.embeddings), encoder, (network, encoder.embeddings[:1]))
+    proposers = one.proposers(Evidence(jnp.ones((2, 1)), jnp.array([1.0, 0.0])))
+    np.testing.assert_array_equal(proposers, [[encoder.embeddings[0], np.zeros(3)]])
 
 
 def test_a_student_with_mean_action_acts_by_the_proposal_at_the_mean_identity():

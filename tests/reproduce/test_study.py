@@ -117,7 +117,8 @@ def test_committed_results_are_of_the_configurations_of_today(path, tmp_path):
     ledger = Ledger(path, data["study"], data["scale"])
     units = {unit.name: unit for unit in STUDIES[data["study"]].units(data["scale"], range(20), tmp_path)}
     assert data["units"].keys() <= units.keys()
-    if path.parent.name != "gpu":  # which benchmarks.gpu_experiment made, with fewer updates
+    # gpu: which benchmarks.gpu_experiment made, with fewer updates; identity: of before HalfCheetah's logs were shared
+    if path.parent.name not in ("gpu", "identity"):
         assert all(ledger.has(units[name]) for name in data["units"])
 
 

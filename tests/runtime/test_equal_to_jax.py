@@ -46,6 +46,7 @@ def outputs(student, t, evidence, z):
 def test_what_is_written_on_both_sides():
     assert get_args(set_encoder.Pooling) == description.POOLINGS
     assert set_encoder.MAX_LOG_PRECISION == networks.MAX_LOG_PRECISION
+    assert set_encoder.PROPOSERS == networks.PROPOSERS
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -122,8 +123,8 @@ def test_fixed_draws_are_those_of_the_usual_choice_for_one_episode(name):
     np.testing.assert_allclose(found, np.repeat(expected, 2, axis=0), atol=1e-6)
 
 
-def test_at_the_mean_identity_nothing_is_drawn():
-    for name in ("at the mean identity", "at the mean identity, corrected"):
+def test_without_latents_and_at_the_mean_identity_nothing_is_drawn():
+    for name in ("deterministic candidates", "at the mean identity", "at the mean identity, corrected"):
         _, policy = make(KINDS[name])
         s = transitions(np.random.default_rng(0), 5).observations
         np.testing.assert_array_equal(policy.predict(s)[0], policy.predict(s, deterministic=False)[0])

@@ -4,7 +4,7 @@ import functools
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +25,18 @@ from bmrl.types import ABLATION, Spec, Transition, Watch
 _log = logging.getLogger(__name__)
 
 
+Logs: TypeAlias = Literal["own", "shared", "both"]
+"""What an MDP's learner sees: its own log, the best of all MDPs' logs (see `distill.shared`) instead, or both."""
+
+
 @dataclass(frozen=True)
 class TeachConfig:
-    """Which algorithm learns from each batch, from how much of it, and for how long."""
+    """Which algorithm learns from each batch, from how much of it and of others', and for how long."""
 
     algorithm: Algorithm  # one of `bmrl.batch_rl`, or a user's own
     updates: int  # gradient steps of each learner
     best: float = field(default=1.0, metadata=ABLATION)  # share of each batch: see `replay.best_episodes`
-    shared: bool = field(default=False, metadata=ABLATION)  # or of all of them: see `distill.shared`
+    logs: Logs = field(default="own", metadata=ABLATION)
 
 
 class Training(Protocol):

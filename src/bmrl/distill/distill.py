@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bmrl import parallel
 from bmrl.batch_rl.base import Algorithm, Targets, polyak, unless_diverged
-from bmrl.batch_rl.bcq import clipped_latents, critic_target
+from bmrl.batch_rl.bcq import critic_target
 from bmrl.batch_rl.replay import BLOCK_BYTES, Log, Replay, gone_through
 from bmrl.batch_rl.teach import spec_of
 from bmrl.batch_rl.windows import Windows
@@ -53,7 +53,6 @@ class TDConfig:
 
     discount: float = 0.99
     target_rate: float = 0.005  # Polyak step of the target student
-    candidates: int = 10  # actions that G_S and xi_S propose in the next state
 
 
 @dataclass(frozen=True)
@@ -241,12 +240,9 @@ def td_values(target: Student, batch: Minibatch, key: Array, config: TDConfig) -
 
     The a' are proposed as the policy proposes them, under what the target student's f infers from the same context.
     """
-    mdp_key, latent_key = jax.random.split(key)
-    evidence = target.encoder.evidence(batch.context, batch.mask)
-    proposers = target.encoder.sample(mdp_key, evidence, config.candidates)[:, :, None]
-    s = batch.queries.next_observations
-    s = jnp.broadcast_to(s, (config.candidates, *s.shape))
-    a = target.proposals(s, clipped_latents(latent_key, (*s.shape[:-1], target.latent_dim)), proposers)
+    evidence, s = target.encoder.evidence(batch.context, batch.mask), batch.queries.next_observations
+    a = target.choices(key, s, target.encoder.proposers(evidence)[:, :, None])
+    s = jnp.broadcast_to(s, (len(a), *s.shape))
     next_values = target.values(s, a, target.encoder.identity(evidence)[:, None])[None]
     return critic_target(batch.queries.rewards, batch.queries.terminations, next_values, config.discount, 1.0)
 

@@ -10,28 +10,35 @@ import numpy as np
 
 from bmrl import parallel
 from bmrl.batch_rl.replay import Episodes, Joined, Replay, best_of
-from bmrl.batch_rl.teach import spec_of
+from bmrl.batch_rl.teach import TeachConfig, spec_of
 from bmrl.distill.distill import data_statistics
 from bmrl.distill.reward_model import RewardModelConfig, fit_reward_model, repaid
 from bmrl.errors import BmrlError
 from bmrl.runs.progress import Progress
 
+CONSIDERED = 0.3  # an episode is shared only if it is among the best of its own log, as many as hold this share of it
 
-def shared_episodes(replay: Replay, share: float, config: RewardModelConfig, seed: int) -> Iterator[Episodes]:
-    """For each MDP in turn the best episodes of all K logs, as many as hold ``share`` of its own log's transitions.
 
-    All MDPs must have the same transitions: an episode of another one is paid as this one would pay. It is considered
-    if it is among the best of its own log, by the same share.
+def shared_episodes(
+    replay: Replay, teach: TeachConfig, reward_model: RewardModelConfig, seed: int
+) -> Iterator[Episodes]:
+    """For each MDP in turn the best episodes of all K logs, as many as hold the share ``teach.best`` of its own log.
+
+    Where ``teach.logs`` is "both", that share of its own log, too. All MDPs must have the same transitions: an episode
+    of another one is paid as this one would pay.
 
     Raises BmrlError for a reward model that predicts transitions, and for a share that is not in (0, 1].
     """
-    if config.next_observations:
+    if reward_model.next_observations:
         raise BmrlError("logs can be shared by MDPs with the same transitions alone: next_observations is True")
-    kept = [best_of(log, share) for log in replay.logs]
+    considered = [best_of(log, CONSIDERED) for log in replay.logs]
     inputs, key = data_statistics(replay)[1], parallel.learner_keys(seed, "shared", 1)[0]
-    model, _ = fit_reward_model(replay, inputs, spec_of(replay), config, key)
+    model, _ = fit_reward_model(replay, inputs, spec_of(replay), reward_model, key)
     with Progress("share", len(replay)) as progress:
         for mdp, log in enumerate(replay.logs):
-            paid = Joined(Replay(tuple(repaid(x, model, np.full(x.size, k), mdp) for k, x in enumerate(kept))))
-            yield best_of(paid, share * log.size / paid.size)
+            paid = Joined(Replay(tuple(repaid(x, model, np.full(x.size, k), mdp) for k, x in enumerate(considered))))
+            shared = best_of(paid, min(1.0, teach.best * log.size / paid.size))
+            if teach.logs == "both":
+                shared = best_of(Joined(Replay((best_of(log, teach.best), shared))), 1.0)
+            yield shared
             progress.update(mdp + 1)

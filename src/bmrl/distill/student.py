@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from bmrl.batch_rl.bcq import clipped_latents
 from bmrl.networks import MLP, ConditionedMLP, Normaliser
 from bmrl.networks.set_encoder import Pooling, SetEncoder
 from bmrl.types import ABLATION, Spec
+
+CANDIDATES = 10  # latents (section 2.2 and the official BCQ code)
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class StudentConfig:
     labels: bool = field(default=True, metadata=ABLATION)
     # True: it acts by the one action that G_S proposes at the mean identity. Where good actions differ in degree, not
     # in kind, from MDP to MDP, this is a good one too, and Q_S need not rank actions whose values hardly differ.
-    # False: by the one that Q_S prefers of those proposed for MDPs drawn from the posterior
+    # False: by the one that Q_S prefers of those proposed for the most probable train MDPs
     mean_action: bool = field(default=False, metadata=ABLATION)
     # False: the identity is withheld from xi_S
     correction_identity: bool = field(default=True, metadata=ABLATION)
@@ -125,6 +128,16 @@ class Student(eqx.Module):
         """The actions of G_S as xi_S corrects them."""
         actions = self.candidates(observations, z, identity)
         return jnp.clip(actions + self.corrections(observations, actions, identity), -1.0, 1.0)
+
+    def choices(
+        self, key: Array, observations: Float[Array, "*n observation"], proposers: Float[Array, "p *n identity"]
+    ) -> Float[Array, "choices *n action"]:
+        """What each of p identities proposes: with `CANDIDATES` latents, or one action where G_S has no latents."""
+        latents = CANDIDATES if self.latent_dim else 1
+        z = clipped_latents(key, (latents, 1, *observations.shape[:-1], self.latent_dim))
+        z = jnp.broadcast_to(z, (latents, len(proposers), *z.shape[2:]))
+        s = jnp.broadcast_to(observations, (*z.shape[:-1], observations.shape[-1]))
+        return self.proposals(s, z, proposers).reshape(-1, *observations.shape[:-1], self.action_dim)
 
     def predictions(self, observations: Array, actions: Array, identity: Array) -> Float[Array, "*n outputs"]:
         """P(E(s, a), m): the normalised reward, and the normalised change of the observation if it is predicted."""

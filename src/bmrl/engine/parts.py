@@ -152,7 +152,8 @@ class Learning(Part):
         """Of what its learners are made."""
         if self.kind == "pooled":
             return pipeline.pooled_sources(self.run, self.variant)
-        return batch_sources(self.run.directory, slice(None) if self.config.shared else slice(self.first, self.last))
+        seen = slice(self.first, self.last) if self.config.logs == "own" else slice(None)
+        return batch_sources(self.run.directory, seen)
 
     def taught(self) -> tuple[Spec, Taught]:
         """Its learners. Raises BmrlError if they are damaged, of other batches, another seed or configuration."""
@@ -231,7 +232,7 @@ def _learn(
     else:
         if not resume and any(part.finished() or part.newest_checkpoint() for part in parts):
             raise BmrlError(f"{run.directory} has an unfinished stage {stage!r}: continue it with --resume")
-        if kind == "teachers" and config.shared:
+        if kind == "teachers" and config.logs != "own":
             pipeline.share_logs(run, name)  # here, for all parts
         perform(parts, engine)
         specs, taught = zip(*(part.taught() for part in parts), strict=True)

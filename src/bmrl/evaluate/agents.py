@@ -13,12 +13,11 @@ from jaxtyping import Array, Float
 from bmrl.baselines.contextual_sac import ContextualSAC, ContextualState, GaussianEncoder
 from bmrl.batch_rl.bcq import clipped_latents
 from bmrl.distill.contexts import ContextConfig
-from bmrl.distill.student import Student
+from bmrl.distill.student import CANDIDATES, Student
 from bmrl.networks.set_encoder import Evidence, SetEncoder
 from bmrl.types import Transition
 
 RANDOM_SHOOTING = 100  # uniform actions (appendix B)
-CANDIDATES = 10  # latents (section 2.2 and the official BCQ code)
 
 
 class Agent(Protocol):
@@ -44,7 +43,7 @@ Selector: TypeAlias = Callable[[Student, Evidence, Array, Array], Float[Array, "
 def select_action(student: Student, evidence: Evidence, observations: Array, key: Array) -> Float[Array, "n action"]:
     """BCQ's procedure with the super networks (section 4.1), or random shooting if there is only a value (5.1).
 
-    Each candidate is proposed for a train MDP drawn from the posterior: at the mean of two MDPs' embeddings G_S would
+    Actions are proposed for the most probable train MDPs, each by itself: at the mean of two MDPs' embeddings G_S would
     propose the mean of two gaits, which is none. Q_S, under the mean identity, chooses. Before any evidence all have
     the zero identity. A student with `mean_action` does propose at the mean identity (see `StudentConfig`), and with
     the latents' mean, zero.
@@ -54,18 +53,14 @@ def select_action(student: Student, evidence: Evidence, observations: Array, key
     if student.mean_action:
         z = jnp.zeros((*observations.shape[:-1], student.latent_dim))
         return student.proposals(observations, z, student.encoder.identity(evidence))
-    s = jnp.broadcast_to(observations, (CANDIDATES, *observations.shape))
-    mdp_key, latent_key = jax.random.split(key)
-    proposers = student.encoder.sample(mdp_key, evidence, CANDIDATES)
-    z = clipped_latents(latent_key, (*s.shape[:-1], student.latent_dim))
-    return _best(student, evidence, s, student.proposals(s, z, proposers))
+    actions = student.choices(key, observations, student.encoder.proposers(evidence))
+    return _best(student, evidence, observations, actions)
 
 
 def random_shooting(student: Student, evidence: Evidence, observations: Array, key: Array) -> Float[Array, "n action"]:
     """The best of many uniform actions by Q_S (section 5.1)."""
-    s = jnp.broadcast_to(observations, (RANDOM_SHOOTING, *observations.shape))
-    actions = jax.random.uniform(key, (*s.shape[:-1], student.action_dim), minval=-1.0, maxval=1.0)
-    return _best(student, evidence, s, actions)
+    shape = RANDOM_SHOOTING, *observations.shape[:-1], student.action_dim
+    return _best(student, evidence, observations, jax.random.uniform(key, shape, minval=-1.0, maxval=1.0))
 
 
 @dataclass(frozen=True)
@@ -89,24 +84,19 @@ class FixedDraws:
         return jax.vmap(one)(evidence, observations)
 
     def numbers(self, student: Student) -> dict[str, Array]:
-        """What `select_action` draws, without an axis of episodes: ``gumbels`` of f and ``latents``, or ``actions``."""
+        """What `select_action` draws, without an axis of episodes: ``latents`` or ``actions``, if anything."""
         key = jax.random.PRNGKey(self.seed)
         if student.candidate is None:
             shape = RANDOM_SHOOTING, 1, student.action_dim
             return {"actions": jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)[:, 0]}
-        if student.mean_action:
+        if student.mean_action or not student.latent_dim:
             return {}
-        mdp_key, latent_key = jax.random.split(key)
-        found = {}
-        if student.encoder.labels:
-            found["gumbels"] = jax.random.gumbel(mdp_key, (CANDIDATES, 1, student.encoder.evidence_dim))[:, 0]
-        if student.latent_dim:
-            found["latents"] = clipped_latents(latent_key, (CANDIDATES, 1, student.latent_dim))[:, 0]
-        return found
+        return {"latents": clipped_latents(key, (CANDIDATES, 1, 1, student.latent_dim))[:, 0, 0]}
 
 
-def _best(student: Student, evidence: Evidence, s: Array, actions: Array) -> Array:
-    """The action with the highest Q_S of [candidates, n, d_a]."""
+def _best(student: Student, evidence: Evidence, observations: Array, actions: Array) -> Array:
+    """The action with the highest Q_S of [choices, n, d_a]."""
+    s = jnp.broadcast_to(observations, (len(actions), *observations.shape))
     best = student.values(s, actions, student.encoder.identity(evidence)).argmax(0)
     return jnp.take_along_axis(actions, best[None, :, None], axis=0)[0]
 

@@ -31,5 +31,6 @@ def _dynamics(family: str, scale: Scale, seed: int) -> Experiment:
         reward_model=replace(like.reward_model, next_observations=True),
     )
     students = {"default": default, "reward-only": replace(default, predict_next=False)}
-    teach = {"default": experiment.teach["default"]}
+    # Shared logs would need MDPs with the same transitions.
+    teach = {"default": replace(experiment.teach["default"], logs="own")}
     return replace(experiment, family=family, teach=teach, distill=students)

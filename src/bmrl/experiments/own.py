@@ -24,6 +24,7 @@ def own_family(scale: Scale, seed: int) -> Experiment:
         robots,
         family="",
         collect=replace(robots.collect, transitions=transitions, warmup=warmup),
-        teach={"default": robots.teach["default"]},
+        # Shared logs would need MDPs with the same transitions.
+        teach={"default": replace(robots.teach["default"], logs="own")},
         distill={"default": default},
     )

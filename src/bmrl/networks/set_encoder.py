@@ -14,6 +14,7 @@ from bmrl.types import Spec, Transition
 Pooling: TypeAlias = Literal["posterior", "precision", "mean"]
 """How f makes one identity of many transitions; see `SetEncoder`."""
 
+PROPOSERS = 2  # between two train MDPs f is sure of one of them, now of this one, now of that one
 MAX_LOG_PRECISION = 8.0  # of a transition's Gaussian: bound on either side
 
 
@@ -110,13 +111,15 @@ class SetEncoder(eqx.Module):
         assert self.embeddings is not None
         return jnp.where(evidence.size[..., None] > 0, self.embeddings[mdp], 0.0)
 
-    def sample(self, key: Array, evidence: Evidence, count: int) -> Float[Array, "count *n identity"]:
-        """Identities of ``count`` train MDPs drawn from the posterior; without labels, copies of the identity."""
+    def proposers(self, evidence: Evidence) -> Float[Array, "proposers *n identity"]:
+        """The identities under which actions are proposed: of the `PROPOSERS` most probable train MDPs.
+
+        They are fewer where there are fewer train MDPs. Without labels it is the inferred identity alone.
+        """
         if not self.labels:
-            m = self.identity(evidence)
-            return jnp.broadcast_to(m, (count, *m.shape))
-        mdp = jax.random.categorical(key, evidence.total, shape=(count, *evidence.size.shape))
-        return self.embedding(mdp, evidence)
+            return self.identity(evidence)[None]
+        _, mdp = jax.lax.top_k(evidence.total, min(PROPOSERS, self.evidence_dim))
+        return self.embedding(jnp.moveaxis(mdp, -1, 0), evidence)
 
 
 def context_inputs(context: Transition) -> Float[Array, "*n inputs"]:

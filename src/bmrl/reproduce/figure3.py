@@ -82,7 +82,7 @@ def clone(run: pipeline.Run) -> None:
 
 
 def _cloning(run: pipeline.Run) -> TeachConfig:
-    return replace(run.experiment.teach["default"], algorithm=Cloning(), shared=False)
+    return replace(run.experiment.teach["default"], algorithm=Cloning(), logs="own")
 
 
 def agents(run: pipeline.Run, mdps: Sequence[Parameters]) -> dict[tuple[str, str], Agent]:
@@ -113,9 +113,10 @@ taught on each buffer, tiMe distils them. SAC from scratch has the paper's sizes
 with its mean action; its curves are raw. Returns are means of {episodes} episodes, with the same starts for every
 method.
 
-Hopper's TD3+BC sees the best episodes of all buffers, as many as hold 30 % of its own, paid by a learned model of the
-rewards as its own MDP would pay. Pooled TD3+BC and behaviour cloning see the best 30 % of each buffer, as logged, and
-TD3+BC on own data the best 30 % of its buffer.
+The TD3+BC that tiMe distils sees the best episodes of all buffers, paid by a learned model of the rewards as its own
+MDP would pay: HalfCheetah's beside its own buffer, as many transitions again; Hopper's instead of it, as many as hold
+30 % of it. Pooled TD3+BC and behaviour cloning see the buffers as logged, Hopper's the best 30 % of each, and TD3+BC on
+own data the buffer of that MDP alone, or the best 30 % of it.
 
 - `oracle`: tiMe's student with the posterior set to the train velocities around v*, instead of inferred.
 - `nearest teacher`: the learner of the nearest train velocity; TD3+BC is what tiMe distils, BCQ is the paper's.

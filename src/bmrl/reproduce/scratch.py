@@ -55,7 +55,7 @@ def scratch_of(name: str, scale: Scale, seed: int, runs: Path) -> Scratch:
     What learns from its logs afterwards sees those of its own MDP alone.
     """
     experiment = get_experiment(name, scale, seed)
-    alone = {variant: replace(config, shared=False) for variant, config in experiment.teach.items()}
+    alone = {variant: replace(config, logs="own") for variant, config in experiment.teach.items()}
     experiment = replace(experiment, teach=alone)
     # The paper's SAC whatever the scale: it is what tiMe is measured against.
     sac = SAC() if scale != "smoke" else SAC(hidden=(16,), batch_size=16)

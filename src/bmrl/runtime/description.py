@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from bmrl.errors import CorruptError
 
-FORMAT, VERSION = "bmrl-policy", 3
+FORMAT, VERSION = "bmrl-policy", 4
 ARRAYS = "arrays.safetensors"
 POOLINGS = ("posterior", "precision", "mean")
 
@@ -25,7 +25,7 @@ class Description(NamedTuple):
         context_size: the largest context of training: more transitions count as no more than so many.
         window: whether only the latest ``context_size`` transitions count.
         pooling: how f makes an identity of a context, "posterior", "precision" or "mean".
-        labels: whether candidates, where Q_S chooses, are proposed for train MDPs drawn from the posterior.
+        labels: whether actions, where Q_S chooses, are proposed for the most probable train MDPs.
         max_correction: bound on xi_S.
         correction_identity: whether xi_S sees the identity.
         mean_action: whether the one action proposed at the mean identity is taken; else Q_S chooses.

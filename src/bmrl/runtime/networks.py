@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from bmrl.errors import CorruptError
 
-MAX_LOG_PRECISION = 8.0  # of a transition's Gaussian, as in `bmrl.networks.set_encoder`
+# As in `bmrl.networks.set_encoder`
+PROPOSERS = 2
+MAX_LOG_PRECISION = 8.0
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = dict[str, Array]  # by name; what a network is made of is taken out

@@ -73,7 +73,7 @@ def _errors(
 ) -> list[Row]:
     """For each MDP: the mean error of the decoded velocity after 1, 2, ... transitions of an episode."""
     at = velocities(lesson.mdps)
-    decoders = {"regression": decoder(student, context.size, lesson.replay, at, setting.experiment.seed)}
+    decoders = {"regression": decoder(student, context.size, lesson.logs, at, setting.experiment.seed)}
     if student.encoder.embeddings is not None:
         decoders["posterior mean"] = posterior_mean(student, at)
     rows = []
@@ -94,7 +94,7 @@ def _space(
     rng, most = np.random.default_rng(setting.experiment.seed), context.size
     groups: list[tuple[str, dict[str, float], np.ndarray]] = []
     for k, mdp in enumerate(lesson.mdps):
-        drawn, mask = draw_contexts(lesson.replay, k, rng, SHOWN_CONTEXTS, most, prefix=False)
+        drawn, mask = draw_contexts(lesson.logs, k, rng, SHOWN_CONTEXTS, most, prefix=False)
         identities = student.encoder.identity(evidence_of(student, drawn, mask, most))
         groups.append(("train", mdp, np.asarray(identities)))
     for split, mdps in splits(setting.family).items():

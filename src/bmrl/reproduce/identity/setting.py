@@ -18,6 +18,7 @@ from bmrl.config import check_config, to_json
 from bmrl.data import read_batches
 from bmrl.distill.distill import DistillConfig, distill, teacher_targets
 from bmrl.distill.reward_model import RewardModelConfig
+from bmrl.distill.shared import shared_episodes
 from bmrl.distill.student import Student, StudentConfig
 from bmrl.distill.virtual import virtual_replay
 from bmrl.evaluate.agents import Agent
@@ -161,7 +162,8 @@ class Lesson:
     """Some train MDPs with their batches and learners, K of each."""
 
     mdps: tuple[Parameters, ...]  # the first of the K; those that follow are virtual
-    replay: Replay
+    logs: Replay  # of each MDP
+    replay: Replay  # what each MDP's learner learned from
     learners: Learners
     seed: int
     directory: Path  # where what the learners say is kept
@@ -173,7 +175,7 @@ class Lesson:
         return teacher_targets(self.learners.algorithm, self.learners.states, self.replay, self.seed, self.directory)
 
     def some(self, count: int) -> "Lesson":
-        """The same of ``count`` evenly spread train MDPs."""
+        """The same of ``count`` evenly spread train MDPs; of shared logs, what learners saw of the others stays."""
         if count == len(self.mdps):
             return self
         k = evenly(len(self.mdps), count)
@@ -181,6 +183,7 @@ class Lesson:
         return replace(
             self,
             mdps=tuple(self.mdps[i] for i in k),
+            logs=self.logs.of(k),
             replay=self.replay.of(k),
             learners=self.learners._replace(states=states),
         )
@@ -191,7 +194,8 @@ def lesson_of(run: pipeline.Run, learners: str = "default") -> Lesson:
     found = load_learners(run.directory / "teachers" / learners, run.experiment.teach[learners])
     mdps = get_family(run.experiment.family).train_mdps()
     sources = learner_sources(run.directory, learners)
-    return Lesson(mdps, pipeline.lessons(run, learners), found, run.experiment.seed, run.directory, sources)
+    logs, replay = pipeline.load_replay(run), pipeline.lessons(run, learners)
+    return Lesson(mdps, logs, replay, found, run.experiment.seed, run.directory, sources)
 
 
 def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillConfig) -> Student:
@@ -224,22 +228,31 @@ def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillCo
     return student
 
 
-def taught_anew(setting: Setting, name: str, lesson: Lesson, replay: Replay) -> Lesson:
-    """The lesson with other batches and learners of these; found where they are there, else made."""
+def taught_anew(setting: Setting, name: str, lesson: Lesson, logs: Replay) -> Lesson:
+    """The lesson with other logs, shared if learners share theirs, and learners of these; found if there, else made."""
+    teach, reward_model = setting.teach, setting.experiment.distill["default"].reward_model
+    replay = logs if teach.logs == "own" else Replay(tuple(shared_episodes(logs, teach, reward_model, lesson.seed)))
     run = pipeline.Run(setting.directory / "identity" / name, setting.experiment)
     path = run.directory / "learners"
-    pipeline.learn(run, "teach", path, setting.teach, lesson.sources, lambda: replay)
-    return replace(lesson, replay=replay, learners=load_learners(path, setting.teach))
+    pipeline.learn(run, "teach", path, teach, lesson.sources, lambda: replay)
+    return replace(lesson, logs=logs, replay=replay, learners=load_learners(path, teach))
+
+
+def by_themselves(setting: Setting, lesson: Lesson, count: int) -> Lesson:
+    """The lesson of ``count`` evenly spread train MDPs, as if there were no others."""
+    some = lesson.some(count)
+    if count == len(lesson.mdps) or setting.teach.logs == "own":
+        return some
+    return taught_anew(setting, f"{count}-by-themselves", some, some.logs)
 
 
 def with_virtual(setting: Setting, name: str, lesson: Lesson) -> Lesson:
     """The lesson with as many virtual MDPs and their learners as fill it up."""
     count, reward_model = setting.filled - len(lesson.mdps), setting.experiment.distill["default"].reward_model
-    made = virtual_replay(lesson.replay, count, reward_model, lesson.seed)
-    found = taught_anew(setting, name, lesson, made).learners
-    states = jax.tree.map(lambda *x: np.concatenate(x), lesson.learners.states, found.states)
-    replay = Replay(lesson.replay.logs + made.logs)
-    return replace(lesson, replay=replay, learners=found._replace(states=states))
+    made = taught_anew(setting, name, lesson, virtual_replay(lesson.logs, count, reward_model, lesson.seed))
+    states = jax.tree.map(lambda *x: np.concatenate(x), lesson.learners.states, made.learners.states)
+    logs, replay = (Replay(x.logs + y.logs) for x, y in ((lesson.logs, made.logs), (lesson.replay, made.replay)))
+    return replace(lesson, logs=logs, replay=replay, learners=made.learners._replace(states=states))
 
 
 # ---------------------------------------------------------------------- tests
@@ -263,7 +276,7 @@ def short_rows(
     ``decoding`` is the mean error, in m/s, of the velocity that is decoded from the identity after ``SETTLED`` steps.
     """
     student = short_student(setting, name, lesson, config)
-    decode = decoder(student, config.context.size, lesson.replay, velocities(lesson.mdps), setting.experiment.seed)
+    decode = decoder(student, config.context.size, lesson.logs, velocities(lesson.mdps), setting.experiment.seed)
     rows = []
     for split, mdps in groups.items():
         slots = [mdp for mdp in mdps for _ in range(setting.episodes)]

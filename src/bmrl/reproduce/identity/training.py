@@ -15,6 +15,7 @@ from bmrl.reproduce.identity.parts import evidence_of_logs
 from bmrl.reproduce.identity.setting import (
     Lesson,
     Setting,
+    by_themselves,
     held_out,
     lesson_of,
     logs_of_tests,
@@ -71,7 +72,7 @@ def counts(setting: Setting) -> list[Row]:
     with working_on(setting) as run:
         whole, groups = lesson_of(run), {**splits(setting.family), "held out": held_out(setting)}
         for count in setting.counts:
-            lesson = whole.some(count)
+            lesson = by_themselves(setting, whole, count)
             for kind, config in bases(setting).items():
                 name = kind if count == len(whole.mdps) else f"{kind}-of-{count}"
                 rows += short_rows(setting, "k", f"{kind}, {count}", lesson, config, name, groups)
@@ -119,7 +120,7 @@ def batches(setting: Setting) -> list[Row]:
         lesson = lesson_of(run).some(setting.eight)
         for condition, choose in list(thirds.items())[: setting.conditions]:
             name = f"batches-{condition.replace(' ', '-')}"
-            part = taught_anew(setting, name, lesson, Replay(tuple(select(log, choose) for log in lesson.replay.logs)))
+            part = taught_anew(setting, name, lesson, Replay(tuple(select(log, choose) for log in lesson.logs.logs)))
             learners, own = part.learners, np.arange(len(part.mdps))
             agent = learner_agent(learners.algorithm, learners.states, own, setting.episodes)
             rows += tested(setting, "batches", condition, "learners", agent, "train", part.mdps)[0]
