@@ -65,7 +65,7 @@ def stages(place: str, transitions: int, updates: int, group: int) -> None:
     """Collect and teach in a directory, and print the seconds of each."""
     preset = get_experiment("halfcheetah-velocity", "laptop", 0)
     collecting = replace(preset.collect, transitions=transitions)
-    teaching = {"default": replace(preset.teach["default"], updates=updates)}
+    teaching = {"default": replace(preset.teach["default"], updates=updates, logs="own")}
     run = start_run(Path(place) / "run", replace(preset, collect=collecting, teach=teaching))
     engine, times = Engine("ray", group=group), [time.monotonic()]
     parts.collect_stage(run, engine, None)

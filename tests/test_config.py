@@ -16,6 +16,14 @@ def test_every_preset_survives_json(name: str, scale: str) -> None:
     assert from_json(json.loads(json.dumps(to_json(experiment))), Experiment, "here") == experiment
 
 
+def test_logs_are_shared_only_where_transitions_are_the_same() -> None:
+    for name in EXPERIMENTS:
+        experiment = get_experiment(name, "laptop", seed=0)
+        shared = {name for name, config in experiment.teach.items() if config.logs != "own"}
+        assert shared == ({"default"} if name in ("halfcheetah-velocity", "hopper-velocity") else set()), name
+        assert not any(experiment.distill[name].reward_model.next_observations for name in shared)
+
+
 @pytest.mark.parametrize("value", ["false", 0, None])
 def test_what_is_neither_true_nor_false_is_refused(value: object) -> None:
     config = to_json(get_experiment("point-goal", "smoke", seed=0))

@@ -17,7 +17,7 @@ KINDS = ("value", "candidates", "mean", "latents", "window")
 def random_policy(kind: str, seed: int = 0) -> tuple[Description, dict[str, Array]]:
     """A small policy, whose actions lie in [0, 40] and [-2, 3].
 
-    ``value``: random shooting; ``candidates``: a deterministic learner's, proposed for drawn train MDPs; ``mean``: the
+    ``value``: random shooting; ``candidates``: a deterministic learner's, proposed for train MDPs; ``mean``: the
     same, proposed at the mean identity; ``latents``: with latents and corrections, and P foretells the next
     observation; ``window``: the latest two transitions count, and there is no posterior.
     """

@@ -35,7 +35,7 @@ from bmrl.config import check_config, from_json, to_json
 from bmrl.data import read_batches, write_batch
 from bmrl.data.batch import batch_names, read_batch
 from bmrl.distill.distill import distill, teacher_targets
-from bmrl.distill.shared import shared_episodes
+from bmrl.distill.shared import CONSIDERED, shared_episodes
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.experiments import Experiment
 from bmrl.families import get_family
@@ -462,7 +462,8 @@ def share_logs(run: Run, name: str) -> None:
     if name not in experiment.distill:
         raise BmrlError(f"teach.{name}: logs are shared by the reward model of distill.{name}, which is not there")
     config, reward_model, seed = experiment.teach[name], experiment.distill[name].reward_model, experiment.seed
-    made = {"best": config.best, "logs": config.logs, "reward_model": to_json(reward_model), "seed": seed}
+    made = {"best": config.best, "logs": config.logs, "considered": CONSIDERED, "seed": seed}
+    made |= {"reward_model": to_json(reward_model)}
     made = json.loads(json.dumps({"shared": made | {"sources": batch_sources(run.directory)}}))
     names = batch_names(root)
     if committed_names(place) == names and read_manifest(place / names[-1])["provenance"] == made:

@@ -77,5 +77,6 @@ def test_few_logs_share_what_they_have(replay):
 def test_what_cannot_be_shared_is_refused(replay):
     with pytest.raises(BmrlError, match="same transitions alone"):
         list(shared_episodes(replay, taught(1), replace(MODEL, next_observations=True), 0))
-    with pytest.raises(BmrlError, match="share of the best episodes is 0"):
-        list(shared_episodes(replay, taught(0), replace(MODEL, updates=1), 0))
+    for share in (0, -0.5, 1.5):
+        with pytest.raises(BmrlError, match=f"share of the best episodes is {share}"):
+            list(shared_episodes(replay, taught(share), MODEL, 0))

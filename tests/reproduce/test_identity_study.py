@@ -11,20 +11,20 @@ from networks import reference
 from PIL import Image
 
 from bmrl.batch_rl.base import Targets
-from bmrl.batch_rl.replay import select, stack
+from bmrl.batch_rl.replay import Replay, select, stack
 from bmrl.batch_rl.teach import Taught, spec_of, teacher_template
 from bmrl.data import read_batches, write_batch
 from bmrl.distill.student import Statistics, Student
 from bmrl.experiments import get_experiment
 from bmrl.families import FAMILIES, get_family
-from bmrl.learned import save_learners, save_student
+from bmrl.learned import Learners, load_learners, save_learners, save_student
 from bmrl.networks import Normaliser
 from bmrl.reproduce import reproduce
 from bmrl.reproduce.identity import PARTS, units
 from bmrl.reproduce.identity import setting as setting_module
 from bmrl.reproduce.identity.decoding import draw_contexts, posterior_mean, ridge
 from bmrl.reproduce.identity.page import page
-from bmrl.reproduce.identity.setting import SMOKE_STUDENT, evenly, held_out, setting_of
+from bmrl.reproduce.identity.setting import SMOKE_STUDENT, Lesson, by_themselves, evenly, held_out, setting_of
 from bmrl.reproduce.identity.training import ablated, bases
 from bmrl.sources import batch_sources, learner_sources
 from bmrl.types import Spec
@@ -90,6 +90,27 @@ def test_every_ablation_changes_one_thing_and_no_name_stands_for_two(tmp_path):
         assert found.pop("nothing") == base
         assert len(set(found.values())) == len(found) and base not in found.values()
         assert ("labels" in found) == (kind == "base")
+
+
+def test_few_mdps_by_themselves_share_nothing_of_the_others(replay, tmp_path, monkeypatch):
+    """Of three MDPs the first and the last: what is shared is taken from these two, and their learners are anew."""
+    setting, seen = setting_of("smoke", 0, tmp_path), []
+
+    def share(logs, teach, reward_model, seed):
+        seen.append([log.size for log in logs.logs])
+        return iter(logs.logs)
+
+    monkeypatch.setattr(setting_module, "shared_episodes", share)
+    monkeypatch.setattr(setting_module.pipeline, "learn", lambda *args: None)
+    monkeypatch.setattr(setting_module, "load_learners", lambda path, teach: f"learners of {path.parent.name}")
+    three = Replay((*replay.logs, replay.logs[0]))
+    learners = Learners(None, {"weights": np.arange(3)}, {})
+    lesson = Lesson(({}, {}, {}), three, three, learners, 0, tmp_path, {})
+    found = by_themselves(setting, lesson, 2)
+    assert seen == [[10, 10]] and found.learners == "learners of 2-by-themselves"
+    assert by_themselves(setting, lesson, 3) is lesson
+    own = replace(setting, teach=replace(setting.teach, logs="own"))
+    assert by_themselves(own, lesson, 2).learners.states["weights"].tolist() == [0, 2] and len(seen) == 1
 
 
 def test_held_out_velocities_are_none_that_anything_was_chosen_on(tmp_path):
@@ -237,5 +258,7 @@ def test_the_smoke_study_ends_with_a_page_of_every_part(runs, tmp_path, monkeypa
     for name in pictures:
         with Image.open(tmp_path / name) as image:
             image.load()
+    alone = runs / "halfcheetah-velocity-0" / "identity" / "2-by-themselves" / "learners"
+    assert load_learners(alone, setting_of("smoke", 0, runs).teach).states.normaliser.mean.shape[0] == 2
     reproduce("identity", "smoke", "0", tmp_path, runs, "*")  # nothing is done again
     assert json.loads((tmp_path / "results.json").read_text())["units"] == found

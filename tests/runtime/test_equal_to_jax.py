@@ -14,6 +14,7 @@ from bmrl.evaluate.agents import FixedDraws, StudentAgent, select_action
 from bmrl.networks import set_encoder
 from bmrl.networks.set_encoder import Evidence
 from bmrl.runtime import description, networks
+from bmrl.runtime.actor import Actor
 from bmrl.types import Transition
 
 N = 6  # MDPs at once
@@ -121,6 +122,15 @@ def test_fixed_draws_are_those_of_the_usual_choice_for_one_episode(name):
     one = jax.tree.map(lambda x: x[:1], two)
     expected = reference.jit(select_action)(student, one, s[:1], jax.random.PRNGKey(3))
     np.testing.assert_allclose(found, np.repeat(expected, 2, axis=0), atol=1e-6)
+
+
+def test_of_equally_probable_mdps_the_same_propose():
+    student, policy = make(KINDS["deterministic candidates"])
+    s, total = transitions(np.random.default_rng(0)).observations, np.zeros((N, MDPS), np.float32)
+    total[:2, 3] = 5  # one is more probable than the others
+    expected = select_action(student, Evidence(jnp.asarray(total), jnp.ones(N)), s, jax.random.PRNGKey(0))
+    found = Actor(policy.student, {}, 0.5, 0).act(s, total, np.ones(N, np.float32), deterministic=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_without_latents_and_at_the_mean_identity_nothing_is_drawn():

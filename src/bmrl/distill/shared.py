@@ -16,7 +16,7 @@ from bmrl.distill.reward_model import RewardModelConfig, fit_reward_model, repai
 from bmrl.errors import BmrlError
 from bmrl.runs.progress import Progress
 
-CONSIDERED = 0.3  # an episode is shared only if it is among the best of its own log, as many as hold this share of it
+CONSIDERED = 0.3  # of each log: an episode is shared only if it is among its best ones, as many as hold this share
 
 
 def shared_episodes(
@@ -24,11 +24,14 @@ def shared_episodes(
 ) -> Iterator[Episodes]:
     """For each MDP in turn the best episodes of all K logs, as many as hold the share ``teach.best`` of its own log.
 
-    Where ``teach.logs`` is "both", that share of its own log, too. All MDPs must have the same transitions: an episode
-    of another one is paid as this one would pay.
+    They are fewer where all that is considered is less (K of 3 and below). Where ``teach.logs`` is "both", that share
+    of its own log comes first, as logged; its own best episodes can then be there twice. All MDPs must have the same
+    transitions: an episode of another one is paid as this one would pay.
 
     Raises BmrlError for a reward model that predicts transitions, and for a share that is not in (0, 1].
     """
+    if not 0 < teach.best <= 1:
+        raise BmrlError(f"the share of the best episodes is {teach.best}: it must be above 0 and at most 1")
     if reward_model.next_observations:
         raise BmrlError("logs can be shared by MDPs with the same transitions alone: next_observations is True")
     considered = [best_of(log, CONSIDERED) for log in replay.logs]

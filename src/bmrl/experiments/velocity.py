@@ -1,7 +1,6 @@
 """The locomotion families of section 5.2 (figure 3): a robot that is asked for one of many speeds."""
 
 from dataclasses import replace
-from typing import Any
 
 from bmrl.batch_rl import BCQ, SAC, TD3BC
 from bmrl.batch_rl.teach import TeachConfig
@@ -46,7 +45,8 @@ def halfcheetah_velocity(scale: Scale, seed: int) -> Experiment:
     transitions, updates = {"smoke": (400, 20), "laptop": (60_000, 20_000), "paper": (60_000, 1_000_000)}[scale]
     experiment = _velocity("halfcheetah-velocity", scale, seed, transitions, updates, paper_student, paper_batch=64)
     # A gait that few episodes of a log show is shown in its neighbours' logs.
-    return _with_lessons(experiment, logs="both")
+    teach = experiment.teach | {"default": replace(experiment.teach["default"], logs="both")}
+    return replace(experiment, teach=teach)
 
 
 def hopper_velocity(scale: Scale, seed: int) -> Experiment:
@@ -66,11 +66,8 @@ def hopper_velocity(scale: Scale, seed: int) -> Experiment:
     transitions, updates = {"smoke": (400, 20), "laptop": (300_000, 40_000), "paper": (1_000_000, 1_000_000)}[scale]
     experiment = _velocity("hopper-velocity", scale, seed, transitions, updates, paper_student, paper_batch=32)
     # Most of what SAC logs are falls, and in some MDPs it logs nothing else.
-    return _with_lessons(experiment, best=0.3, logs="shared")
-
-
-def _with_lessons(experiment: Experiment, **lessons: Any) -> Experiment:
-    return replace(experiment, teach=experiment.teach | {"default": replace(experiment.teach["default"], **lessons)})
+    teach = experiment.teach | {"default": replace(experiment.teach["default"], best=0.3, logs="shared")}
+    return replace(experiment, teach=teach)
 
 
 def _velocity(

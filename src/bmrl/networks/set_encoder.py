@@ -14,7 +14,9 @@ from bmrl.types import Spec, Transition
 Pooling: TypeAlias = Literal["posterior", "precision", "mean"]
 """How f makes one identity of many transitions; see `SetEncoder`."""
 
-PROPOSERS = 2  # between two train MDPs f is sure of one of them, now of this one, now of that one
+# Train MDPs for which actions are proposed, however improbable the second is: between two train MDPs f is sure of one
+# of them, now of this one, now of that one.
+PROPOSERS = 2
 MAX_LOG_PRECISION = 8.0  # of a transition's Gaussian: bound on either side
 
 

@@ -147,7 +147,7 @@ students are distilled, which differ in one thing: P of **tiMe** predicts r and 
 Both act zero-shot, with the transitions of the running episode as the context. Beside them: the **oracle**, the first
 student told its MDP as a mixture of the train MDPs around it; the **nearest teacher**, TD3+BC on the batch of the
 nearest train MDP; and the **pooled** learner, TD3+BC on all batches as if they were one MDP's. The oracle is no upper
-bound: it mixes the gaits of several bodies, where a posterior can settle on one.
+bound: the gaits it is offered are those of the two bodies that weigh most in the mixture.
 
 **A change to Algorithm 1.** Its contexts come from the MDP's own batch. From these f learns to tell the batches by the
 gaits that they were logged with, and at test the gait is the student's own. Here a context is a piece of any MDP's

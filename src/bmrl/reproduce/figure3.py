@@ -109,7 +109,7 @@ saw, from the first step on, about what SAC earns after it was trained from scra
 improve with more interactions.
 
 **What was done.** Every seed is a whole pipeline: SAC logs its replay buffer in each train MDP, a batch-RL learner is
-taught on each buffer, tiMe distils them. SAC from scratch has the paper's sizes (2 x 256, batches of 256) and is tested
+taught for each, tiMe distils them. SAC from scratch has the paper's sizes (2 x 256, batches of 256) and is tested
 with its mean action; its curves are raw. Returns are means of {episodes} episodes, with the same starts for every
 method.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from bmrl import pipeline
 from bmrl.batch_rl.base import Targets
-from bmrl.batch_rl.replay import Replay, stack
+from bmrl.batch_rl.replay import Replay, best_episodes, stack
 from bmrl.batch_rl.teach import TeachConfig, spec_of
 from bmrl.config import check_config, to_json
 from bmrl.data import read_batches
@@ -231,7 +231,10 @@ def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillCo
 def taught_anew(setting: Setting, name: str, lesson: Lesson, logs: Replay) -> Lesson:
     """The lesson with other logs, shared if learners share theirs, and learners of these; found if there, else made."""
     teach, reward_model = setting.teach, setting.experiment.distill["default"].reward_model
-    replay = logs if teach.logs == "own" else Replay(tuple(shared_episodes(logs, teach, reward_model, lesson.seed)))
+    if teach.logs == "own":
+        replay = best_episodes(logs, teach.best)
+    else:
+        replay = Replay(tuple(shared_episodes(logs, teach, reward_model, lesson.seed)))
     run = pipeline.Run(setting.directory / "identity" / name, setting.experiment)
     path = run.directory / "learners"
     pipeline.learn(run, "teach", path, teach, lesson.sources, lambda: replay)
