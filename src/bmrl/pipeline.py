@@ -462,9 +462,15 @@ def share_logs(run: Run, name: str) -> None:
     if name not in experiment.distill:
         raise BmrlError(f"teach.{name}: logs are shared by the reward model of distill.{name}, which is not there")
     config, reward_model, seed = experiment.teach[name], experiment.distill[name].reward_model, experiment.seed
-    made = {"best": config.best, "logs": config.logs, "considered": CONSIDERED, "seed": seed}
-    made |= {"reward_model": to_json(reward_model)}
-    made = json.loads(json.dumps({"shared": made | {"sources": batch_sources(run.directory)}}))
+    made = {
+        "best": config.best,
+        "logs": config.logs,
+        "considered": CONSIDERED,
+        "reward_model": to_json(reward_model),
+        "seed": seed,
+        "sources": batch_sources(run.directory),
+    }
+    made = json.loads(json.dumps({"shared": made}))
     names = batch_names(root)
     if committed_names(place) == names and read_manifest(place / names[-1])["provenance"] == made:
         return

@@ -44,7 +44,7 @@ def runs(tmp_path, monkeypatch):
     directory = tmp_path / "runs" / "halfcheetah-velocity-0"
     pipeline.start_run(directory, small("halfcheetah-velocity", "smoke", 0))
     targets = Targets(np.zeros((29, 1)), np.zeros((29, 1, 12)))
-    save_student(directory / "students" / "default", CONFIG, SPEC, targets, 0.05, reference.filled(make), {}, 0)
+    save_student(directory / "students" / "default", CONFIG, SPEC, targets, 0.05, reference.filled(make, seed=1), {}, 0)
     return tmp_path / "runs"
 
 
@@ -67,7 +67,7 @@ def test_from_the_run_directory_to_the_page(runs, tmp_path):
         assert row["converged"] == pytest.approx(1 - 0.99**0.1, rel=1e-4)
     for v in range(3):
         cem, uniform = (np.array(values[3 * v + k]["estimates"]) for k in (1, 2))
-        assert cem.mean() > uniform.mean()  # in a single state chance may beat two iterations
+        assert (cem > uniform).all()
     text = (out / "README.md").read_text()
     assert "2 iterations of 40 actions, of which the best 4 " in text.replace("\n", " ")
     with Image.open(out / "cem-ablation.png") as picture:

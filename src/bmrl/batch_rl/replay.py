@@ -186,13 +186,18 @@ def best_episodes(replay: Replay, share: float) -> Replay:
     return replay if share == 1 else Replay(tuple(best_of(log, share) for log in replay.logs))
 
 
+def check_share(share: float) -> None:
+    """Raises BmrlError if the share of the best episodes is not in (0, 1]."""
+    if not 0 < share <= 1:
+        raise BmrlError(f"the share of the best episodes is {share}: it must be above 0 and at most 1")
+
+
 def best_of(log: Log, share: float) -> Episodes:
     """A copy of the episodes with the highest returns, as many as hold ``share`` of the transitions, in their order.
 
     Raises BmrlError if the share is not in (0, 1].
     """
-    if not 0 < share <= 1:
-        raise BmrlError(f"the share of the best episodes is {share}: it must be above 0 and at most 1")
+    check_share(share)
     rewards = np.concatenate([part.rewards for part in gone_through(log)], dtype=np.float64)
     first = np.unique(log.starts(np.arange(log.size)))
     order = np.argsort(-np.add.reduceat(rewards, first), kind="stable")

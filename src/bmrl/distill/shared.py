@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bmrl import parallel
-from bmrl.batch_rl.replay import Episodes, Joined, Replay, best_of
+from bmrl.batch_rl.replay import Episodes, Joined, Replay, best_of, check_share, select
 from bmrl.batch_rl.teach import TeachConfig, spec_of
 from bmrl.distill.distill import data_statistics
 from bmrl.distill.reward_model import RewardModelConfig, fit_reward_model, repaid
@@ -30,8 +30,7 @@ def shared_episodes(
 
     Raises BmrlError for a reward model that predicts transitions, and for a share that is not in (0, 1].
     """
-    if not 0 < teach.best <= 1:
-        raise BmrlError(f"the share of the best episodes is {teach.best}: it must be above 0 and at most 1")
+    check_share(teach.best)
     if reward_model.next_observations:
         raise BmrlError("logs can be shared by MDPs with the same transitions alone: next_observations is True")
     considered = [best_of(log, CONSIDERED) for log in replay.logs]
@@ -42,6 +41,6 @@ def shared_episodes(
             paid = Joined(Replay(tuple(repaid(x, model, np.full(x.size, k), mdp) for k, x in enumerate(considered))))
             shared = best_of(paid, min(1.0, teach.best * log.size / paid.size))
             if teach.logs == "both":
-                shared = best_of(Joined(Replay((best_of(log, teach.best), shared))), 1.0)
+                shared = select(Joined(Replay((best_of(log, teach.best), shared))), np.arange)
             yield shared
             progress.update(mdp + 1)

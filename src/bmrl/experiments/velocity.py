@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from bmrl.batch_rl import BCQ, SAC, TD3BC
-from bmrl.batch_rl.teach import TeachConfig
+from bmrl.batch_rl.teach import Logs, TeachConfig
 from bmrl.collect import CollectConfig
 from bmrl.distill.contexts import PAPER, ContextConfig
 from bmrl.distill.distill import DistillConfig
@@ -43,10 +43,16 @@ def halfcheetah_velocity(scale: Scale, seed: int) -> Experiment:
         correction_hidden=(400,) * 7,
     )
     transitions, updates = {"smoke": (400, 20), "laptop": (60_000, 20_000), "paper": (60_000, 1_000_000)}[scale]
-    experiment = _velocity("halfcheetah-velocity", scale, seed, transitions, updates, paper_student, paper_batch=64)
-    # A gait that few episodes of a log show is shown in its neighbours' logs.
-    teach = experiment.teach | {"default": replace(experiment.teach["default"], logs="both")}
-    return replace(experiment, teach=teach)
+    return _velocity(
+        "halfcheetah-velocity",
+        scale,
+        seed,
+        transitions,
+        updates,
+        paper_student,
+        paper_batch=64,
+        logs="both",  # a gait that few episodes of a log show is shown in its neighbours' logs
+    )
 
 
 def hopper_velocity(scale: Scale, seed: int) -> Experiment:
@@ -64,18 +70,34 @@ def hopper_velocity(scale: Scale, seed: int) -> Experiment:
         correction_hidden=(128,) * 8,
     )
     transitions, updates = {"smoke": (400, 20), "laptop": (300_000, 40_000), "paper": (1_000_000, 1_000_000)}[scale]
-    experiment = _velocity("hopper-velocity", scale, seed, transitions, updates, paper_student, paper_batch=32)
-    # Most of what SAC logs are falls, and in some MDPs it logs nothing else.
-    teach = experiment.teach | {"default": replace(experiment.teach["default"], best=0.3, logs="shared")}
-    return replace(experiment, teach=teach)
+    return _velocity(
+        "hopper-velocity",
+        scale,
+        seed,
+        transitions,
+        updates,
+        paper_student,
+        paper_batch=32,
+        best=0.3,  # most of what SAC logs are falls,
+        logs="shared",  # and in some MDPs it logs nothing else
+    )
 
 
 def _velocity(
-    family: str, scale: Scale, seed: int, transitions: int, updates: int, paper_student: StudentConfig, paper_batch: int
+    family: str,
+    scale: Scale,
+    seed: int,
+    transitions: int,
+    updates: int,
+    paper_student: StudentConfig,
+    *,
+    paper_batch: int,
+    logs: Logs,
+    best: float = 1.0,
 ) -> Experiment:
     laptop = scale != "paper"
     teach = {
-        "default": TeachConfig(LAPTOP_TD3BC if laptop else TD3BC(), 2 * updates),
+        "default": TeachConfig(LAPTOP_TD3BC if laptop else TD3BC(), 2 * updates, best, logs),
         "paper": TeachConfig(LAPTOP_BCQ if laptop else BCQ(), updates),
     }
     steps = {"smoke": 20, "laptop": 60_000, "paper": 500_000}[scale]

@@ -33,7 +33,7 @@ class Actor:
 
     def act(self, s: Array, total: Array, size: Array, deterministic: bool) -> Array:
         """The actions [n, d_a] in [-1, 1]: with the highest Q_S, or the only one; NaN where none is finite."""
-        drawn = self._stored if deterministic else self._fresh(len(s))
+        drawn = self._stored if deterministic or self._only else self._fresh(len(s))
         drawn = np.broadcast_to(drawn, (len(drawn), len(s), drawn.shape[-1]))
         m = self._student.identity(total, size)
         actions = drawn if self._student.candidate is None else self._proposals(s, total, size, m, drawn)
@@ -69,6 +69,4 @@ class Actor:
         shape = len(self._stored), n, self._stored.shape[-1]
         if self._student.candidate is None:
             return self._random.uniform(-1.0, 1.0, shape).astype(np.float32)
-        if self._only:
-            return np.zeros(shape, np.float32)
         return np.clip(self._random.standard_normal(shape, np.float32), -self._latent_clip, self._latent_clip)
