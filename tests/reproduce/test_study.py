@@ -3,11 +3,13 @@
 import json
 import sys
 from importlib.machinery import ModuleSpec
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bmrl import __version__
 from bmrl.errors import BmrlError
 from bmrl.reproduce import STUDIES, reproduce
 from bmrl.reproduce.study import Ledger, Study, Unit, parse_seeds, run_study
@@ -47,6 +49,16 @@ def test_finished_units_are_kept_and_not_done_again(tmp_path):
     assert unit["versions"].keys() >= {"bmrl", "jax"} and unit["machine"]
     page = (tmp_path / "README.md").read_text()
     assert "[0, 1, 2]" in page and "| seed-2 | 0:0" in page
+
+
+def test_rows_are_kept_where_bmrl_is_not_installed(tmp_path, monkeypatch):
+    def of_environment(package):
+        return version(package) if package != "bmrl" else pytest.fail("asked for bmrl's metadata")
+
+    monkeypatch.setattr("bmrl.reproduce.study.version", of_environment)
+    go(counting([]), tmp_path, seeds=[0])
+    unit = json.loads((tmp_path / "results.json").read_text())["units"]["seed-0"]
+    assert unit["versions"]["bmrl"] == __version__
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bmrl import __version__
 from bmrl.config import difference
 from bmrl.errors import BmrlError
 from bmrl.experiments.experiment import Scale
@@ -24,7 +25,7 @@ from bmrl.runs.machine import machine_and_accelerators
 from bmrl.runs.progress import Screen
 from bmrl.runs.storage import read_json, write_file, write_json
 
-PACKAGES = ("bmrl", "jax", "numpy", "mujoco", "gymnasium")  # whose versions are told with every unit
+PACKAGES = ("jax", "numpy", "mujoco", "gymnasium")  # whose versions are told with every unit, beside bmrl's own
 DIGITS = 5  # significant digits of a row's numbers
 PAGE_SECONDS = 60.0  # between two drawings of the page, which take some seconds
 MAX_SEEDS = 10_000  # of one call: more are a slip of the fingers
@@ -149,7 +150,8 @@ class Ledger:
         self._units[unit.name] |= {
             "command": _command(),
             "machine": machine_and_accelerators(),
-            "versions": {package: version(package) for package in PACKAGES},
+            # Not asked of the environment: run from a source tree, bmrl is not installed there
+            "versions": {"bmrl": __version__} | {package: version(package) for package in PACKAGES},
             "rows": plain(rows),
         }
         write_json(self.path, self._data)
