@@ -71,6 +71,7 @@ def export(name: str, path: Path) -> None:
         window=not config.context.vary_size,
         pooling=student.encoder.pooling,
         labels=student.encoder.labels,
+        trials=student.encoder.trials is not None,
         max_correction=float(student.max_correction),
         correction_identity=student.correction_identity,
         mean_action=student.mean_action,

@@ -11,15 +11,16 @@ from bmrl.runtime.description import FORMAT, VERSION, Description
 from bmrl.runtime.networks import Array
 
 OBSERVATIONS, ACTIONS, MDPS, IDENTITY, LATENTS = 3, 2, 4, 5, 2
-KINDS = ("value", "candidates", "mean", "latents", "window")
+KINDS = ("value", "candidates", "trials", "mean", "latents", "window")
 
 
 def random_policy(kind: str, seed: int = 0) -> tuple[Description, dict[str, Array]]:
     """A small policy, whose actions lie in [0, 40] and [-2, 3].
 
-    ``value``: random shooting; ``candidates``: a deterministic learner's, proposed for train MDPs; ``mean``: the
-    same, proposed at the mean identity; ``latents``: with latents and corrections, and P foretells the next
-    observation; ``window``: the latest two transitions count, and there is no posterior.
+    ``value``: random shooting; ``candidates``: a deterministic learner's, proposed for train MDPs; ``trials``: the
+    same, for the one train MDP that trials choose; ``mean``: the same, at the mean identity; ``latents``: with latents
+    and corrections, and P foretells the next observation; ``window``: the latest two transitions count, and there is
+    no posterior.
     """
     rng = np.random.default_rng(seed)
     s, a, m = OBSERVATIONS, ACTIONS, IDENTITY if kind != "window" else MDPS
@@ -40,8 +41,10 @@ def random_policy(kind: str, seed: int = 0) -> tuple[Description, dict[str, Arra
     layers("prediction", 6 + m, outputs)
     if pooling == "posterior":
         arrays["embeddings"] = rng.normal(size=(MDPS, m))
+    if kind == "trials":
+        arrays["trials"] = rng.normal(size=(MDPS, MDPS))
     inputs = {"value": s + a}
-    if kind in ("candidates", "latents"):
+    if kind in ("candidates", "trials", "latents"):
         inputs["candidate"] = s + (LATENTS if kind == "latents" else 0)
     elif kind == "mean":
         inputs["candidate"] = s
@@ -67,6 +70,7 @@ def random_policy(kind: str, seed: int = 0) -> tuple[Description, dict[str, Arra
         window=kind == "window",
         pooling=pooling,
         labels=pooling == "posterior",
+        trials=kind == "trials",
         max_correction=0.1 if kind == "latents" else 0.0,
         correction_identity=True,
         mean_action=kind == "mean",

@@ -15,6 +15,7 @@ DIR/
   log.txt
 """
 
+import functools
 import json
 import logging
 import shutil
@@ -36,6 +37,7 @@ from bmrl.data import read_batches, write_batch
 from bmrl.data.batch import batch_names, read_batch
 from bmrl.distill.distill import distill, teacher_targets
 from bmrl.distill.shared import CONSIDERED, shared_episodes
+from bmrl.distill.trials import trials
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.experiments import Experiment
 from bmrl.families import get_family
@@ -364,7 +366,8 @@ def distill_stage(
         everywhere = config.queries_everywhere
         targets = teacher_targets(teachers.algorithm, teachers.states, replay, seed, run.directory, everywhere)
         bound = getattr(teachers.algorithm, "max_perturbation", 0.0)
-        student = distill(replay, targets, bound, config, seed, checkpoints, run.metrics, stage, seconds, watch)
+        tried = functools.partial(trials, teachers.algorithm, teachers.states, replay=replay, seed=seed)
+        student = distill(replay, targets, bound, config, seed, checkpoints, run.metrics, stage, seconds, watch, tried)
         save_student(path, config, spec_of(replay), targets, bound, student, sources, seed)
 
 

@@ -78,7 +78,8 @@ def student_arrays(student: Student) -> dict[str, np.ndarray]:
         arrays |= _scaling(f"statistics.{name}", getattr(statistics, name))
     arrays |= _scaling("statistics.context", encoder.inputs)
     arrays |= _layers("encoder", encoder.network)
-    arrays |= {"embeddings": encoder.embeddings} if encoder.embeddings is not None else {}
+    for name in ("embeddings", "trials"):
+        arrays |= {name: getattr(encoder, name)} if getattr(encoder, name) is not None else {}
     arrays |= _layers("auxiliary", student.auxiliary) | _layers("prediction", student.prediction)
     for name in ("value", "candidate", "correction"):
         network: ConditionedMLP | None = getattr(student, name)
@@ -127,6 +128,7 @@ def describe(
         window=not context.vary_size,
         pooling=student.encoder.pooling,
         labels=student.encoder.labels,
+        trials=student.encoder.trials is not None,
         max_correction=float(student.max_correction),
         correction_identity=student.correction_identity,
         mean_action=student.mean_action,

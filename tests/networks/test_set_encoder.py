@@ -127,3 +127,24 @@ def test_a_known_mdp_has_its_embedding_once_there_is_evidence():
     evidence = Evidence(jnp.zeros((2, 4)), jnp.array([3.0, 0.0]))
     found = encoder.embedding(jnp.array([2, 2]), evidence)
     np.testing.assert_array_equal(found, np.stack([encoder.embeddings[2], np.zeros(3)]))
+
+
+def test_with_trials_the_learner_proposes_that_earns_most_on_average():
+    statistics = Normaliser(jnp.zeros(6), jnp.ones(6))
+    encoder = SetEncoder(jax.random.PRNGKey(0), SPEC, statistics, (8,), 3, 3, "posterior", trials=True)
+    # MDP 0's own learner is its best by far; in the others, taken together, learner 2 is.
+    table = jnp.array([[9.0, 0.0, 1.0], [0.0, 3.0, 2.0], [0.0, 1.0, 3.0]])
+    encoder = eqx.tree_at(lambda x: x.trials, encoder, table)
+    posteriors = np.array([[0.9, 0.05, 0.05], [0.0, 0.6, 0.4], [0.0, 0.9, 0.1], [0.05, 0.5, 0.45]], np.float32)
+    proposers = encoder.proposers(encoder.told(posteriors))
+    np.testing.assert_array_equal(proposers, encoder.embeddings[np.array([[0, 2, 1, 2]])])
+    # Log-odds of 5 and 3 count a tenth: MDP 0 stays possible, whose own learner earns most.
+    evidence = Evidence(jnp.array([[0.0, 5.0, 3.0], [0.0, 5.0, 3.0]]), jnp.array([3.0, 0.0]))
+    np.testing.assert_array_equal(encoder.proposers(evidence), [[encoder.embeddings[0], np.zeros(3)]])
+
+
+def test_without_trials_who_is_told_a_posterior_infers_it():
+    encoder = SetEncoder(jax.random.PRNGKey(0), SPEC, Normaliser(jnp.zeros(6), jnp.ones(6)), (8,), 3, 4, "posterior")
+    posterior = np.array([[0.5, 0.25, 0.25, 0.0]], np.float32)
+    found = encoder.identity(encoder.told(posterior))
+    np.testing.assert_allclose(found, posterior @ encoder.embeddings, rtol=1e-5, atol=1e-6)

@@ -26,6 +26,7 @@ def kind(config=CONFIG, latent_dim=None, bound=0.0, predict_next=False, size=4, 
 
 MEAN = dataclasses.replace(CONFIG, pooling="mean")
 PRECISION = dataclasses.replace(CONFIG, pooling="precision")
+BY_TRIALS = dataclasses.replace(CONFIG, trials=True)
 AT_MEAN = dataclasses.replace(CONFIG, mean_action=True)
 KINDS = {
     "a value alone": kind(),
@@ -34,6 +35,8 @@ KINDS = {
     "candidates and corrections": kind(latent_dim=2, bound=0.3, predict_next=True),
     "of the latest two": kind(MEAN, latent_dim=2, bound=0.3, size=2, window=True),
     "without labels": kind(dataclasses.replace(CONFIG, labels=False), latent_dim=2),
+    "by trials": kind(BY_TRIALS, latent_dim=0),
+    "by trials, corrected": kind(BY_TRIALS, latent_dim=2, bound=0.3),
     "at the mean identity": kind(AT_MEAN, latent_dim=0),
     "of Gaussians": kind(PRECISION, latent_dim=2, bound=0.3),
     "of Gaussians, of the latest two": kind(PRECISION, latent_dim=0, size=2, window=True),
@@ -79,6 +82,7 @@ def describe(student, size=4, window=False, **others):
         window=window,
         pooling=student.encoder.pooling,
         labels=student.encoder.labels,
+        trials=student.encoder.trials is not None,
         max_correction=student.max_correction,
         correction_identity=student.correction_identity,
         mean_action=student.mean_action,

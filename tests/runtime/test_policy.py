@@ -331,6 +331,7 @@ def eval_list(text):
         ({"labels": 1}, "'1' as labels"),
         ({"pooling": "max"}, "'max' as pooling"),
         ({"pooling": "mean"}, "'mean' as pooling"),  # which knows no train MDPs: labels ask for them
+        ({"labels": False, "trials": True}, "trials, which are of train MDPs, but no labels"),
         ({"residuals": [1.0]}, "residuals"),
         ({"observation_low": [-4.0] * 4, "observation_high": [4.0] * 4}, "array 'statistics.observations.mean' is of"),
     ],

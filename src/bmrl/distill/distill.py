@@ -1,11 +1,12 @@
 """Phase 2 (Algorithm 1): joint, end-to-end distillation of K learners into one identity-conditioned student."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -301,6 +302,23 @@ def relabelled(batch: Minibatch, reward_model: RewardModel | None, config: Disti
     return batch._replace(queries=relabel(batch.queries, batch.query_source)) if config.queries_everywhere else batch
 
 
+def check_distill(config: DistillConfig, stage: str) -> None:
+    """Raises BmrlError for what needs another part of the configuration that is not there."""
+    relabel, student = config.context.relabel, config.student
+    if config.queries_everywhere and not relabel:
+        raise BmrlError(f"{stage}: queries_everywhere needs the reward model of relabelled contexts (relabel: true)")
+    if not student.trials:
+        return
+    if not (relabel and config.reward_model.next_observations):
+        raise BmrlError(f"{stage}: trials need a model of the MDPs (relabel: true, next_observations: true)")
+    if student.pooling != "posterior" or not student.labels or student.mean_action:
+        raise BmrlError(f"{stage}: trials weigh train MDPs (pooling: posterior, labels: true, mean_action: false)")
+
+
+Tried: TypeAlias = Callable[[RewardModel], Float[np.ndarray, "mdps learners"]]
+"""What learners return in a model of the MDPs."""
+
+
 def distill(
     replay: Replay,
     targets: Targets,
@@ -312,16 +330,19 @@ def distill(
     stage: str,
     checkpoint_seconds: float,
     watch: Watch | None = None,
+    tried: Tried | None = None,
 ) -> Student:
-    """Train f, E, P, Q_S, G_S and xi_S jointly; goes on from the newest checkpoint."""
-    if config.queries_everywhere and not config.context.relabel:
-        raise BmrlError(f"{stage}: queries_everywhere needs the reward model of relabelled contexts (relabel: true)")
+    """Train f, E, P, Q_S, G_S and xi_S jointly; goes on from the newest checkpoint.
+
+    ``tried`` tries the learners in a model of the MDPs (see `distill.trials`), for a student that acts by trials.
+    """
+    check_distill(config, stage)
     if config.td and targets.candidates is None:
         raise BmrlError(f"{stage}: TD targets need learners that propose actions (BCQ)")
     statistics = train_statistics(replay, targets)
     key = parallel.learner_keys(seed, stage, 1)[0]
     reward_key, init_key, train_key = jax.random.split(key, 3)
-    reward_model = None
+    reward_model, table = None, None
     if config.context.relabel:
         metrics.truncate("reward-model", 0)
         reward_model, losses_of_updates = fit_reward_model(
@@ -329,8 +350,11 @@ def distill(
         )
         for part in np.array_split(np.arange(len(losses_of_updates)), min(100, len(losses_of_updates))):
             metrics.log("reward-model", int(part[-1]) + 1, {"reward_loss": losses_of_updates[part].mean()})
+    if config.student.trials:
+        assert reward_model is not None and tried is not None
+        table = tried(reward_model)
 
-    state, step = initial_state(init_key, replay, targets, statistics, max_correction, config), 0
+    state, step = initial_state(init_key, replay, targets, statistics, max_correction, config, table), 0
     if found := latest_checkpoint(checkpoints, state):
         step, state = found
         state = jax.tree.map(jnp.asarray, state)
@@ -359,9 +383,15 @@ def distill(
 
 
 def initial_state(
-    key: Array, replay: Replay, targets: Targets, statistics: Statistics, max_correction: float, config: DistillConfig
+    key: Array,
+    replay: Replay,
+    targets: Targets,
+    statistics: Statistics,
+    max_correction: float,
+    config: DistillConfig,
+    table: Float[np.ndarray, "mdps learners"] | None = None,
 ) -> DistillState:
-    """A fresh student with the heads that the targets ask for."""
+    """A fresh student with the heads that the targets ask for, and with the learners' trials, if there are any."""
     latent_dim = None if targets.latents is None else targets.latents.shape[-1]
     student = Student(
         key,
@@ -373,6 +403,8 @@ def initial_state(
         max_correction=max_correction,
         predict_next=config.predict_next,
     )
+    if table is not None:
+        student = eqx.tree_at(lambda x: x.encoder.trials, student, jnp.asarray(table))
     names = ["value"]
     names += ["candidate"] if student.candidate else []
     names += ["correction"] if student.correction else []

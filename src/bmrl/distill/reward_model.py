@@ -60,6 +60,18 @@ class RewardModel(eqx.Module):
         """What MDP ``mdp`` makes of it: the normalised reward, and the normalised s' - s if that is predicted."""
         return self.network(jnp.concatenate([known, self.embeddings[mdp]], axis=-1))
 
+    def foretell(
+        self, observations: Float[Array, "*n observation"], actions: Float[Array, "*n action"], mdp: Int[Array, "*n"]
+    ) -> tuple[Float[Array, "*n"], Float[Array, "*n observation"]]:
+        """The rewards and the next observations in MDP ``mdp``, where the latter are predicted as well."""
+        x = jnp.concatenate([observations, actions], axis=-1)
+        known, outputs = (
+            Normaliser(self.inputs.mean[part], self.inputs.scale[part])
+            for part in (slice(x.shape[-1]), slice(x.shape[-1], None))
+        )
+        found = outputs.inverse(self(known(x), mdp))
+        return found[..., 0], observations + found[..., 1:]
+
     def relabel(self, transitions: Transition, source: Int[Array, "*n"], target: Int[Array, "*n"]) -> Transition:
         """Transitions of MDP ``source`` with the reward, and the s', that ``target`` would have given.
 

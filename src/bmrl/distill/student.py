@@ -34,6 +34,10 @@ class StudentConfig:
     # in kind, from MDP to MDP, this is a good one too, and Q_S need not rank actions whose values hardly differ.
     # False: by the one that Q_S prefers of those proposed for the most probable train MDPs
     mean_action: bool = field(default=False, metadata=ABLATION)
+    # True: it acts as the learner that would earn most, by what all return in a model of the train MDPs (see
+    # `distill.trials`) and how probable these are. For MDPs that differ in their transitions: there another MDP's
+    # learner is often better than the nearest one's, and mixing two gaits costs more.
+    trials: bool = field(default=False, metadata=ABLATION)
     # False: the identity is withheld from xi_S
     correction_identity: bool = field(default=True, metadata=ABLATION)
 
@@ -80,7 +84,7 @@ class Student(eqx.Module):
         s, a, m = spec.observation_dim, spec.action_dim, config.identity_dim
         self.statistics = statistics
         self.encoder = SetEncoder(
-            f, spec, statistics.context, config.encoder_hidden, m, mdps, config.pooling, config.labels
+            f, spec, statistics.context, config.encoder_hidden, m, mdps, config.pooling, config.labels, config.trials
         )
         self.auxiliary = MLP(e, s + a, config.auxiliary_hidden, config.auxiliary_dim)
         self.prediction = MLP(p, config.auxiliary_dim + m, config.prediction_hidden, 1 + (s if predict_next else 0))

@@ -86,8 +86,8 @@ def oracle_agent(
     """
     if student.encoder.embeddings is None:
         raise BmrlError("an oracle's identity lies between f's embeddings: distil a student with pooling='posterior'")
-    evidence = Evidence(jnp.log(jnp.asarray(mixture(family, mdps, train), jnp.float32) + 1e-9), jnp.ones(len(mdps)))
-    return StudentAgent(student, config, prior=evidence, blank=True)
+    told = student.encoder.told(jnp.asarray(mixture(family, mdps, train), jnp.float32))
+    return StudentAgent(student, config, prior=told, blank=True)
 
 
 def mixture(family: Family, mdps: Sequence[Parameters], train: Sequence[Parameters]) -> np.ndarray:

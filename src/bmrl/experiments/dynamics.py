@@ -28,7 +28,9 @@ def _dynamics(family: str, scale: Scale, seed: int) -> Experiment:
         like,
         updates={"smoke": 20, "laptop": 40_000, "paper": 500_000}[scale],
         predict_next=True,
-        reward_model=replace(like.reward_model, next_observations=True),
+        student=replace(like.student, trials=True),
+        # Contexts tell the MDPs apart, and trials the learners, as well as the model does
+        reward_model=replace(like.reward_model, updates={"smoke": 20}.get(scale, 40_000), next_observations=True),
     )
     students = {"default": default, "reward-only": replace(default, predict_next=False)}
     # Shared logs would need MDPs with the same transitions.

@@ -38,7 +38,8 @@ def plot_judged(groups: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
         axes.plot(truth, logged, "s", color=ORANGE, markersize=4, label="what was logged there", zorder=2)
         ends = [truth.min(), truth.max()]
         axes.plot(ends, ends, color=GREY, linewidth=1, zorder=1)
-        axes.set(title=title, xlabel="the policy's true discounted return", ylabel="discounted return")
+        axes.set_title(title.replace(", ", ",\n"))
+        axes.set(xlabel="the policy's true discounted return", ylabel="discounted return")
     grid[0].legend(frameon=False, fontsize=9)
     save(figure, path)
 

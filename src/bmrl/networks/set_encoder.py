@@ -17,6 +17,9 @@ Pooling: TypeAlias = Literal["posterior", "precision", "mean"]
 # Train MDPs for which actions are proposed, however improbable the second is: between two train MDPs f is sure of one
 # of them, now of this one, now of that one.
 PROPOSERS = 2
+# How far log-odds between train MDPs count where a learner is chosen by its trials: f is surer of them than it can be
+# of an MDP between two, and whoever acts by one MDP alone changes the learner whenever f changes its mind.
+TRUST = 0.1
 MAX_LOG_PRECISION = 8.0  # of a transition's Gaussian: bound on either side
 
 
@@ -58,6 +61,7 @@ class SetEncoder(eqx.Module):
     network: MLP  # of a transition
     embeddings: Float[Array, "mdps identity"] | None
     pooling: Pooling = eqx.field(static=True)
+    trials: Float[Array, "mdps learners"] | None  # what every learner returns in every MDP; see `distill.trials`
     labels: bool = eqx.field(static=True)  # whether f learns whose a context is: then evidence k is of train MDP k
 
     def __init__(
@@ -70,6 +74,7 @@ class SetEncoder(eqx.Module):
         mdps: int,
         pooling: Pooling,
         labels: bool = True,
+        trials: bool = False,
     ):
         network_key, embedding_key = jax.random.split(key)
         self.inputs, self.pooling = inputs, pooling
@@ -79,6 +84,7 @@ class SetEncoder(eqx.Module):
         posterior = pooling == "posterior"
         self.embeddings = jax.random.normal(embedding_key, (mdps, identity_dim)) if posterior else None
         self.labels = labels and posterior
+        self.trials = jnp.zeros((mdps, mdps)) if trials else None
 
     @property
     def evidence_dim(self) -> int:
@@ -108,6 +114,11 @@ class SetEncoder(eqx.Module):
             return evidence.total / jnp.maximum(size, 1.0)
         return jnp.where(size > 0, jax.nn.softmax(evidence.total) @ self.embeddings, 0.0)
 
+    def told(self, posterior: Float[Array, "*n mdps"]) -> Evidence:
+        """The evidence by which `proposers` weighs the train MDPs as ``posterior`` does."""
+        trust = 1.0 if self.trials is None else TRUST
+        return Evidence(jnp.log(posterior + 1e-9) / trust, jnp.ones(posterior.shape[:-1]))
+
     def embedding(self, mdp: Int[Array, "*n"], evidence: Evidence) -> Float[Array, "*n identity"]:
         """The identity as if the MDP were known to be train MDP ``mdp``; zero if there is no evidence yet."""
         assert self.embeddings is not None
@@ -116,10 +127,14 @@ class SetEncoder(eqx.Module):
     def proposers(self, evidence: Evidence) -> Float[Array, "proposers *n identity"]:
         """The identities under which actions are proposed: of the `PROPOSERS` most probable train MDPs.
 
-        They are fewer where there are fewer train MDPs. Without labels it is the inferred identity alone.
+        They are fewer where there are fewer train MDPs. Without labels it is the inferred identity alone, and with
+        trials that of the one learner which earns most on average over what the train MDPs may be.
         """
         if not self.labels:
             return self.identity(evidence)[None]
+        if self.trials is not None:
+            earned = jax.nn.softmax(TRUST * evidence.total) @ self.trials
+            return self.embedding(earned.argmax(-1), evidence)[None]
         _, mdp = jax.lax.top_k(evidence.total, min(PROPOSERS, self.evidence_dim))
         return self.embedding(jnp.moveaxis(mdp, -1, 0), evidence)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bmrl.runtime.networks import PROPOSERS, Array, Arrays, Student, take
+from bmrl.runtime.networks import Array, Arrays, Student, take
 
 
 class Actor:
@@ -47,15 +47,14 @@ class Actor:
         return np.where(finite[:, None], chosen, np.float32(np.nan))
 
     def _proposals(self, s: Array, total: Array, size: Array, m: Array, latents: Array) -> Array:
-        """Actions [choices, n, d_a]: for each of the most probable train MDPs, or at the mean identity alone."""
+        """Actions [choices, n, d_a]: as each of the proposing train MDPs would, or at the mean identity alone."""
         student = self._student
         assert student.candidate is not None
         if self._of_candidate is None:
             of_candidate = student.candidate.modulation(m)[None]
             of_correction = student.correction_modulation(m)[None] if student.correction else None
         else:
-            likeliest = np.argsort(-total, axis=-1, kind="stable")[:, :PROPOSERS].T
-            mdp = np.where(size > 0, likeliest, len(self._of_candidate) - 1)
+            mdp = np.where(size > 0, student.proposers(total), len(self._of_candidate) - 1)
             of_candidate = self._of_candidate[mdp]
             of_correction = None if self._of_correction is None else self._of_correction[mdp]
         latents = np.broadcast_to(latents[:, None], (len(latents), len(of_candidate), *latents.shape[1:]))

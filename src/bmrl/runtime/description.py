@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from bmrl.errors import CorruptError
 
-FORMAT, VERSION = "bmrl-policy", 4
+FORMAT, VERSION = "bmrl-policy", 5
 ARRAYS = "arrays.safetensors"
 POOLINGS = ("posterior", "precision", "mean")
 
@@ -26,6 +26,7 @@ class Description(NamedTuple):
         window: whether only the latest ``context_size`` transitions count.
         pooling: how f makes an identity of a context, "posterior", "precision" or "mean".
         labels: whether actions, where Q_S chooses, are proposed for the most probable train MDPs.
+        trials: whether actions are proposed for the one train MDP whose learner would earn most.
         max_correction: bound on xi_S.
         correction_identity: whether xi_S sees the identity.
         mean_action: whether the one action proposed at the mean identity is taken; else Q_S chooses.
@@ -47,6 +48,7 @@ class Description(NamedTuple):
     window: bool
     pooling: str
     labels: bool
+    trials: bool
     max_correction: float
     correction_identity: bool
     mean_action: bool
@@ -66,6 +68,8 @@ def parse(manifest: Mapping[str, Any]) -> Description:
     _in_order(found, "observation_low", "observation_high")
     if found.pooling not in POOLINGS or (found.labels and found.pooling != "posterior"):
         raise CorruptError(f"its manifest has {found.pooling[:80]!r} as pooling; export the policy again")
+    if found.trials and not found.labels:
+        raise CorruptError("its manifest has trials, which are of train MDPs, but no labels; export the policy again")
     if found.context_size < 1 or not min(found.residuals + found.misfit_limits + [found.latent_clip]) > 0:
         raise CorruptError("its manifest has a size, a scale or a limit of zero; export the policy again")
     return found

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bmrl.errors import CorruptError
 
 # As in `bmrl.networks.set_encoder`
-PROPOSERS = 2
+PROPOSERS, TRUST = 2, np.float32(0.1)
 MAX_LOG_PRECISION = 8.0
 
 Array: TypeAlias = NDArray[Any]
@@ -133,6 +133,7 @@ class Student:
         *,
         pooling: str,
         labels: bool,
+        trials: bool,
         max_correction: float,
         correction_identity: bool,
         mean_action: bool,
@@ -144,10 +145,11 @@ class Student:
         self.rewards = Scaling.of(arrays, "statistics.rewards", 1)
         self.scaled_values = Scaling.of(arrays, "statistics.values", 1)
         self.encoder = MLP.of(arrays, "encoder", inputs, None)
-        self.embeddings, self.pooling = None, pooling
+        self.embeddings, self.trials, self.pooling = None, None, pooling
         m = self.encoder.outputs
         if pooling == "posterior":
             self.embeddings = take(arrays, "embeddings", m, None)
+            self.trials = take(arrays, "trials", m, m) if trials else None
             m = self.embeddings.shape[1]
         elif pooling == "precision":
             if m % 2:
@@ -185,6 +187,12 @@ class Student:
         if self.embeddings is None:
             return total / np.maximum(size, np.float32(1))[..., None]
         return np.where(size[..., None] > 0, softmax(total) @ self.embeddings, np.float32(0))
+
+    def proposers(self, total: Array) -> Array:
+        """The train MDPs [proposers, n] under whose embeddings actions are proposed, for evidence [n, K]."""
+        if self.trials is not None:
+            return (softmax(TRUST * total) @ self.trials).argmax(-1)[None]
+        return np.argsort(-total, axis=-1, kind="stable")[:, :PROPOSERS].T
 
     def values(self, s: Array, a: Array, modulation: Array) -> Array:
         """Q_S(s, a, m) [...], in the rewards' unit."""

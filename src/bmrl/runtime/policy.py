@@ -54,6 +54,7 @@ class Policy:
             len(d.action_low),
             pooling=d.pooling,
             labels=d.labels,
+            trials=d.trials,
             max_correction=d.max_correction,
             correction_identity=d.correction_identity,
             mean_action=d.mean_action,

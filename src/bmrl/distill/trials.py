@@ -1,0 +1,83 @@
+"""Trials: what every learner of phase 1 would earn in every train MDP, by rollouts in the learned model of them all.
+
+Where MDPs differ in their transitions, the best learner for an MDP is often not its own: some learners found gaits
+that suit many bodies, others hardly their own. It is model-based off-policy evaluation of K policies in K MDPs.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from bmrl import parallel
+from bmrl.batch_rl.base import Algorithm
+from bmrl.batch_rl.replay import Log, Replay, gone_through
+from bmrl.distill.reward_model import RewardModel
+from bmrl.errors import BmrlError
+from bmrl.runs.progress import Progress
+
+ROLLOUTS = 8  # of each learner in each MDP
+HORIZON = 200  # steps
+
+
+def trials(
+    algorithm: Algorithm, states: Any, model: RewardModel, replay: Replay, seed: int
+) -> Float[np.ndarray, "mdps learners"]:
+    """The mean return of every learner in every MDP, over `HORIZON` steps from where the MDP's logged episodes begin.
+
+    Args:
+        algorithm: the learners'.
+        states: of K learners, [K, ...].
+        model: of the K MDPs; it has to predict next observations.
+        replay: the K logs. What the model predicts is kept within the observations that they hold.
+        seed: of the first states, and of actions that are drawn.
+
+    Raises:
+        BmrlError: logs in which episodes terminate, which the model does not predict.
+    """
+    for name, log in enumerate(replay.logs):
+        if any(t.terminations.any() for t in gone_through(log)):
+            raise BmrlError(f"trials: episodes of mdp-{name:03d} terminate, and the model does not say when they would")
+    key = parallel.learner_keys(seed, "trials", 1)[0]
+    low, high = _bounds(replay)
+    table = []
+    with Progress("trials", len(replay)) as progress:
+        for mdp, log in enumerate(replay.logs):
+            drawn = np.random.default_rng([seed, mdp]).integers(0, log.size, ROLLOUTS)
+            first = log.take(log.starts(drawn)).observations
+            table.append(parallel.on_host(_returns(algorithm)(states, model, first, mdp, low, high, key)))
+            progress.update(mdp + 1)
+    return np.stack(table)
+
+
+@functools.lru_cache(maxsize=4)
+def _returns(algorithm: Algorithm) -> Any:
+    """The compiled program: mean returns [K] of K learners in one MDP, from the same first states."""
+
+    def one(
+        state: Any, model: RewardModel, first: Array, mdp: Array, low: Array, high: Array, key: Array
+    ) -> Float[Array, ""]:
+        mdp = jnp.full(len(first), mdp)
+
+        def step(s: Array, key: Array) -> tuple[Array, Array]:
+            rewards, s_next = model.foretell(s, algorithm.act(state, s, key), mdp)
+            return jnp.clip(s_next, low, high), rewards
+
+        _, rewards = jax.lax.scan(step, first, jax.random.split(key, HORIZON))
+        return rewards.sum(0).mean()
+
+    return jax.jit(jax.vmap(one, in_axes=(0, *[None] * 6)))
+
+
+def _bounds(replay: Replay) -> tuple[Float[np.ndarray, " observation"], Float[np.ndarray, " observation"]]:
+    """The lowest and the highest value of each component of the logs' observations."""
+
+    def of(log: Log) -> tuple[np.ndarray, np.ndarray]:
+        seen = list(log.visited())
+        return np.min([x.min(0) for x in seen], axis=0), np.max([x.max(0) for x in seen], axis=0)
+
+    low, high = zip(*map(of, replay.logs), strict=True)
+    return np.min(low, axis=0), np.max(high, axis=0)
