@@ -37,7 +37,7 @@ from bmrl.data import read_batches, write_batch
 from bmrl.data.batch import batch_names, read_batch
 from bmrl.distill.distill import distill, teacher_targets
 from bmrl.distill.shared import CONSIDERED, shared_episodes
-from bmrl.distill.trials import trials
+from bmrl.distill.trials import check_trials, trials
 from bmrl.errors import BmrlError, CorruptError
 from bmrl.experiments import Experiment
 from bmrl.families import get_family
@@ -361,7 +361,10 @@ def distill_stage(
             "put back the batches that they learned from, or teach in another directory"
         )
     sources = learner_sources(run.directory, learners)
-    replay = lessons(run, learners).of(k for k in range(batches) if k not in teachers.left_out)
+    kept = [k for k in range(batches) if k not in teachers.left_out]
+    replay = lessons(run, learners).of(kept)
+    if config.student.trials:
+        check_trials(replay, [f"mdp-{k:03d}" for k in kept])
     with working_stage(run, stage, resume, sources, config) as checkpoints:
         everywhere = config.queries_everywhere
         targets = teacher_targets(teachers.algorithm, teachers.states, replay, seed, run.directory, everywhere)

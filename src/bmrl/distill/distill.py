@@ -339,6 +339,8 @@ def distill(
     check_distill(config, stage)
     if config.td and targets.candidates is None:
         raise BmrlError(f"{stage}: TD targets need learners that propose actions (BCQ)")
+    if config.student.trials and targets.candidates is None:
+        raise BmrlError(f"{stage}: trials need learners that propose actions (TD3+BC)")
     statistics = train_statistics(replay, targets)
     key = parallel.learner_keys(seed, stage, 1)[0]
     reward_key, init_key, train_key = jax.random.split(key, 3)

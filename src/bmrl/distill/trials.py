@@ -5,6 +5,7 @@ that suit many bodies, others hardly their own. It is model-based off-policy eva
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -26,7 +27,10 @@ HORIZON = 200  # steps
 def trials(
     algorithm: Algorithm, states: Any, model: RewardModel, replay: Replay, seed: int
 ) -> Float[np.ndarray, "mdps learners"]:
-    """The mean return of every learner in every MDP, over `HORIZON` steps from where the MDP's logged episodes begin.
+    """The mean return of every learner in every MDP, from where the MDP's logged episodes begin.
+
+    A rollout is as long as the longest logged episode, `HORIZON` steps at most. It does not end where an episode would:
+    see `check_trials`. There are K^2 `ROLLOUTS` of them.
 
     Args:
         algorithm: the learners'.
@@ -36,25 +40,36 @@ def trials(
         seed: of the first states, and of actions that are drawn.
 
     Raises:
-        BmrlError: logs in which episodes terminate, which the model does not predict.
+        BmrlError: a return is not finite.
     """
-    for name, log in enumerate(replay.logs):
-        if any(t.terminations.any() for t in gone_through(log)):
-            raise BmrlError(f"trials: episodes of mdp-{name:03d} terminate, and the model does not say when they would")
-    key = parallel.learner_keys(seed, "trials", 1)[0]
+    states, key = jax.device_put(states), parallel.learner_keys(seed, "trials", 1)[0]
     low, high = _bounds(replay)
+    steps = min(HORIZON, max(_longest_episode(log) for log in replay.logs))
     table = []
     with Progress("trials", len(replay)) as progress:
         for mdp, log in enumerate(replay.logs):
             drawn = np.random.default_rng([seed, mdp]).integers(0, log.size, ROLLOUTS)
             first = log.take(log.starts(drawn)).observations
-            table.append(parallel.on_host(_returns(algorithm)(states, model, first, mdp, low, high, key)))
+            table.append(parallel.on_host(_returns(algorithm, steps)(states, model, first, mdp, low, high, key)))
             progress.update(mdp + 1)
+    if not np.isfinite(table).all():
+        raise BmrlError("trials: the model of the MDPs, or a learner, goes on to infinity: set trials=False")
     return np.stack(table)
 
 
+def check_trials(replay: Replay, names: Sequence[str]) -> None:
+    """Raises BmrlError for logs, called ``names``, in which episodes terminate: the model does not predict it."""
+    for name, log in zip(names, replay.logs, strict=True):
+        if any(t.terminations.any() for t in gone_through(log)):
+            raise BmrlError(f"trials: episodes of {name} terminate, which the model does not predict: set trials=False")
+
+
+def _longest_episode(log: Log) -> int:
+    return int(np.unique(log.starts(np.arange(log.size)), return_counts=True)[1].max())
+
+
 @functools.lru_cache(maxsize=4)
-def _returns(algorithm: Algorithm) -> Any:
+def _returns(algorithm: Algorithm, steps: int) -> Any:
     """The compiled program: mean returns [K] of K learners in one MDP, from the same first states."""
 
     def one(
@@ -66,7 +81,7 @@ def _returns(algorithm: Algorithm) -> Any:
             rewards, s_next = model.foretell(s, algorithm.act(state, s, key), mdp)
             return jnp.clip(s_next, low, high), rewards
 
-        _, rewards = jax.lax.scan(step, first, jax.random.split(key, HORIZON))
+        _, rewards = jax.lax.scan(step, first, jax.random.split(key, steps))
         return rewards.sum(0).mean()
 
     return jax.jit(jax.vmap(one, in_axes=(0, *[None] * 6)))

@@ -43,10 +43,10 @@ Selector: TypeAlias = Callable[[Student, Evidence, Array, Array], Float[Array, "
 def select_action(student: Student, evidence: Evidence, observations: Array, key: Array) -> Float[Array, "n action"]:
     """BCQ's procedure with the super networks (section 4.1), or random shooting if there is only a value (5.1).
 
-    Actions are proposed for the two most probable train MDPs, each by itself, with ten latents each if G_S has latents:
-    at the mean of two MDPs' embeddings it would propose the mean of two gaits, which is none. Q_S, under the mean
-    identity, chooses. Before any evidence all have the zero identity. A student with `mean_action` does propose at the
-    mean identity (see `StudentConfig`), and with the latents' mean, zero.
+    Actions are proposed for the two most probable train MDPs (with trials for one, see `SetEncoder.proposers`), each by
+    itself, with ten latents each if G_S has latents: at the mean of two MDPs' embeddings it would propose the mean of
+    two gaits, which is none. Q_S, under the mean identity, chooses. Before any evidence all have the zero identity.
+    A student with `mean_action` does propose at the mean identity (see `StudentConfig`), with the latents' mean, zero.
     """
     if student.candidate is None:
         return random_shooting(student, evidence, observations, key)

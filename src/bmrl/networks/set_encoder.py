@@ -18,7 +18,7 @@ Pooling: TypeAlias = Literal["posterior", "precision", "mean"]
 # of them, now of this one, now of that one.
 PROPOSERS = 2
 # How far log-odds between train MDPs count where a learner is chosen by its trials: f is surer of them than it can be
-# of an MDP between two, and whoever acts by one MDP alone changes the learner whenever f changes its mind.
+# of an MDP between two (docs/results/dynamics-taken-apart.md).
 TRUST = 0.1
 MAX_LOG_PRECISION = 8.0  # of a transition's Gaussian: bound on either side
 
@@ -115,7 +115,10 @@ class SetEncoder(eqx.Module):
         return jnp.where(size > 0, jax.nn.softmax(evidence.total) @ self.embeddings, 0.0)
 
     def told(self, posterior: Float[Array, "*n mdps"]) -> Evidence:
-        """The evidence by which `proposers` weighs the train MDPs as ``posterior`` does."""
+        """The evidence by which `proposers` weighs the train MDPs as ``posterior`` does.
+
+        With trials, whose weights are flatter than f's posterior, the identity that it stands for is sharper.
+        """
         trust = 1.0 if self.trials is None else TRUST
         return Evidence(jnp.log(posterior + 1e-9) / trust, jnp.ones(posterior.shape[:-1]))
 
