@@ -6,14 +6,14 @@ DIR/
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bmrl.batch_rl.bcq import LATENT_CLIP
-from bmrl.batch_rl.replay import Replay, gone_through, stack
+from bmrl.batch_rl.replay import Replay, bounds_of, gone_through, stack
 from bmrl.data import Batch, read_batches
 from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.student import Student
@@ -78,8 +78,8 @@ def student_arrays(student: Student) -> dict[str, np.ndarray]:
         arrays |= _scaling(f"statistics.{name}", getattr(statistics, name))
     arrays |= _scaling("statistics.context", encoder.inputs)
     arrays |= _layers("encoder", encoder.network)
-    for name in ("embeddings", "trials"):
-        arrays |= {name: getattr(encoder, name)} if getattr(encoder, name) is not None else {}
+    of_mdps = {"embeddings": encoder.embeddings, "trials": encoder.trials}
+    arrays |= {name: x for name, x in of_mdps.items() if x is not None}
     arrays |= _layers("auxiliary", student.auxiliary) | _layers("prediction", student.prediction)
     for name in ("value", "candidate", "correction"):
         network: ConditionedMLP | None = getattr(student, name)
@@ -112,8 +112,8 @@ def describe(
     chosen = np.array(fallback or low + (mean + 1) / 2 * (high - low), np.float32)
     if len(chosen) != len(low) or not ((chosen >= low) & (chosen <= high)).all():
         raise BmrlError(f"--fallback {chosen.tolist()}: a number for each action is needed, from {low} to {high}")
-    observations = _widened(lambda: (rows for log in replay.logs for rows in log.visited()))
-    rewards = _widened(lambda: (t.rewards[:, None] for log in replay.logs for t in gone_through(log)))
+    observations = _widened(rows for log in replay.logs for rows in log.visited())
+    rewards = _widened(t.rewards[:, None] for log in replay.logs for t in gone_through(log))
     return Description(
         family=batches[0].manifest["family"],
         variant=variant,
@@ -138,10 +138,9 @@ def describe(
     )
 
 
-def _widened(read: Callable[[], Iterator[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def _widened(chunks: Iterator[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The bounds of the columns of rows, wider by `MARGIN` of the range on either side; by 1 where that is 0."""
-    low = np.min([rows.min(0) for rows in read()], axis=0).astype(float)
-    high = np.max([rows.max(0) for rows in read()], axis=0).astype(float)
+    low, high = (bound.astype(float) for bound in bounds_of(chunks))
     margin = np.where(high > low, MARGIN * (high - low), 1.0)
     return low - margin, high + margin
 

@@ -186,6 +186,14 @@ def best_episodes(replay: Replay, share: float) -> Replay:
     return replay if share == 1 else Replay(tuple(best_of(log, share) for log in replay.logs))
 
 
+def bounds_of(
+    chunks: Iterable[Float[np.ndarray, "n d"]],
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+    """The lowest and the highest value of each column of rows that come some at a time."""
+    low, high = zip(*((rows.min(0), rows.max(0)) for rows in chunks), strict=True)
+    return np.min(low, axis=0), np.max(high, axis=0)
+
+
 def check_share(share: float) -> None:
     """Raises BmrlError if the share of the best episodes is not in (0, 1]."""
     if not 0 < share <= 1:

@@ -163,11 +163,7 @@ def data_statistics(replay: Replay) -> tuple[Normaliser, Normaliser, Normaliser]
     inputs = normaliser_of(*(functools.partial(rows, log) for log in replay.logs))
     observation, action = spec_of(replay)
     reward = observation + action
-
-    def part(start: int, stop: int) -> Normaliser:
-        return Normaliser(inputs.mean[start:stop], inputs.scale[start:stop])
-
-    return part(0, observation), inputs, part(reward, reward + 1)
+    return inputs.part(0, observation), inputs, inputs.part(reward, reward + 1)
 
 
 # ---------------------------------------------------------------------- losses (section 4.1, Algorithm 1 line 12)
@@ -210,10 +206,7 @@ def losses(student: Student, batch: Minibatch, parts: Parts = WHOLE) -> dict[str
     rewards = statistics.rewards(batch.queries.rewards[..., None])
     terms["reward"] = mean((predicted[..., :1] - rewards) ** 2)
     if predicted.shape[-1] > 1:
-        d = s.shape[-1]
-        change = batch.queries.next_observations - s
-        inputs = jax.lax.stop_gradient(student.encoder.inputs)
-        change = (change - inputs.mean[-d:]) / inputs.scale[-d:]
+        change = student.encoder.inputs.part(-s.shape[-1])(batch.queries.next_observations - s)
         terms["next_observation"] = mean((predicted[..., 1:] - change) ** 2)
     return terms
 
@@ -344,7 +337,7 @@ def distill(
     statistics = train_statistics(replay, targets)
     key = parallel.learner_keys(seed, stage, 1)[0]
     reward_key, init_key, train_key = jax.random.split(key, 3)
-    reward_model, table = None, None
+    reward_model = None
     if config.context.relabel:
         metrics.truncate("reward-model", 0)
         reward_model, losses_of_updates = fit_reward_model(
@@ -352,14 +345,15 @@ def distill(
         )
         for part in np.array_split(np.arange(len(losses_of_updates)), min(100, len(losses_of_updates))):
             metrics.log("reward-model", int(part[-1]) + 1, {"reward_loss": losses_of_updates[part].mean()})
-    if config.student.trials:
-        assert reward_model is not None and tried is not None
-        table = tried(reward_model)
 
-    state, step = initial_state(init_key, replay, targets, statistics, max_correction, config, table), 0
+    state, step = initial_state(init_key, replay, targets, statistics, max_correction, config), 0
     if found := latest_checkpoint(checkpoints, state):
         step, state = found
         state = jax.tree.map(jnp.asarray, state)
+    elif config.student.trials:
+        assert reward_model is not None and tried is not None
+        student = eqx.tree_at(lambda x: x.encoder.trials, state.student, jnp.asarray(tried(reward_model)))
+        state = state._replace(student=student, target=student if config.td else None)
     metrics.truncate(stage, step)
     draw, program = _programs(config)
 
@@ -385,15 +379,9 @@ def distill(
 
 
 def initial_state(
-    key: Array,
-    replay: Replay,
-    targets: Targets,
-    statistics: Statistics,
-    max_correction: float,
-    config: DistillConfig,
-    table: Float[np.ndarray, "mdps learners"] | None = None,
+    key: Array, replay: Replay, targets: Targets, statistics: Statistics, max_correction: float, config: DistillConfig
 ) -> DistillState:
-    """A fresh student with the heads that the targets ask for, and with the learners' trials, if there are any."""
+    """A fresh student with the heads that the targets ask for."""
     latent_dim = None if targets.latents is None else targets.latents.shape[-1]
     student = Student(
         key,
@@ -405,8 +393,6 @@ def initial_state(
         max_correction=max_correction,
         predict_next=config.predict_next,
     )
-    if table is not None:
-        student = eqx.tree_at(lambda x: x.encoder.trials, student, jnp.asarray(table))
     names = ["value"]
     names += ["candidate"] if student.candidate else []
     names += ["correction"] if student.correction else []

@@ -65,11 +65,8 @@ class RewardModel(eqx.Module):
     ) -> tuple[Float[Array, "*n"], Float[Array, "*n observation"]]:
         """The rewards and the next observations in MDP ``mdp``, where the latter are predicted as well."""
         x = jnp.concatenate([observations, actions], axis=-1)
-        known, outputs = (
-            Normaliser(self.inputs.mean[part], self.inputs.scale[part])
-            for part in (slice(x.shape[-1]), slice(x.shape[-1], None))
-        )
-        found = outputs.inverse(self(known(x), mdp))
+        reward = x.shape[-1]
+        found = self.inputs.part(reward).inverse(self(self.inputs.part(0, reward)(x), mdp))
         return found[..., 0], observations + found[..., 1:]
 
     def relabel(self, transitions: Transition, source: Int[Array, "*n"], target: Int[Array, "*n"]) -> Transition:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from bmrl import parallel
 from bmrl.batch_rl.base import Algorithm
-from bmrl.batch_rl.replay import Log, Replay, gone_through
+from bmrl.batch_rl.replay import Joined, Log, Replay, bounds_of, gone_through
 from bmrl.distill.reward_model import RewardModel
 from bmrl.errors import BmrlError
 from bmrl.runs.progress import Progress
@@ -43,14 +43,14 @@ def trials(
         BmrlError: a return is not finite.
     """
     states, key = jax.device_put(states), parallel.learner_keys(seed, "trials", 1)[0]
-    low, high = _bounds(replay)
-    steps = min(HORIZON, max(_longest_episode(log) for log in replay.logs))
+    low, high = bounds_of(Joined(replay).visited())
+    returns = _returns(algorithm, min(HORIZON, max(map(_longest_episode, replay.logs))))
     table = []
     with Progress("trials", len(replay)) as progress:
         for mdp, log in enumerate(replay.logs):
             drawn = np.random.default_rng([seed, mdp]).integers(0, log.size, ROLLOUTS)
             first = log.take(log.starts(drawn)).observations
-            table.append(parallel.on_host(_returns(algorithm, steps)(states, model, first, mdp, low, high, key)))
+            table.append(parallel.on_host(returns(states, model, first, mdp, low, high, key)))
             progress.update(mdp + 1)
     if not np.isfinite(table).all():
         raise BmrlError("trials: the model of the MDPs, or a learner, goes on to infinity: set trials=False")
@@ -85,14 +85,3 @@ def _returns(algorithm: Algorithm, steps: int) -> Any:
         return rewards.sum(0).mean()
 
     return jax.jit(jax.vmap(one, in_axes=(0, *[None] * 6)))
-
-
-def _bounds(replay: Replay) -> tuple[Float[np.ndarray, " observation"], Float[np.ndarray, " observation"]]:
-    """The lowest and the highest value of each component of the logs' observations."""
-
-    def of(log: Log) -> tuple[np.ndarray, np.ndarray]:
-        seen = list(log.visited())
-        return np.min([x.min(0) for x in seen], axis=0), np.max([x.max(0) for x in seen], axis=0)
-
-    low, high = zip(*map(of, replay.logs), strict=True)
-    return np.min(low, axis=0), np.max(high, axis=0)

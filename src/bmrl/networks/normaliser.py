@@ -23,6 +23,10 @@ class Normaliser(eqx.Module):
         """X * scale + mean."""
         return x * jax.lax.stop_gradient(self.scale) + jax.lax.stop_gradient(self.mean)
 
+    def part(self, start: int, stop: int | None = None) -> "Normaliser":
+        """That of the components ``start`` ... ``stop`` - 1 alone."""
+        return Normaliser(self.mean[start:stop], self.scale[start:stop])
+
     @classmethod
     def identity(cls, size: int) -> "Normaliser":
         """The normaliser that changes nothing, for learners that start before there is data."""
