@@ -140,7 +140,7 @@ class Reproduce:
     """The paper's figures and claims, each from data to page; goes on where it was stopped."""
 
     study: Annotated[str, tyro.conf.Positional]
-    """figure2, figure3, cem-ablation, proposition1, identity, dynamics, thermostat or judging"""
+    """figure2, figure3, baselines, cem-ablation, proposition1, identity, dynamics, thermostat or judging"""
     out: Path
     """directory of results.json, README.md and the pictures; finished units in it are not done again"""
     scale: str = "laptop"

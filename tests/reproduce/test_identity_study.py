@@ -24,8 +24,9 @@ from bmrl.reproduce.identity import PARTS, units
 from bmrl.reproduce.identity import setting as setting_module
 from bmrl.reproduce.identity.decoding import draw_contexts, posterior_mean, ridge
 from bmrl.reproduce.identity.page import page
-from bmrl.reproduce.identity.setting import SMOKE_STUDENT, Lesson, by_themselves, evenly, held_out, setting_of
+from bmrl.reproduce.identity.setting import SMOKE_STUDENT, by_themselves, held_out, setting_of
 from bmrl.reproduce.identity.training import ablated, bases
+from bmrl.reproduce.lesson import Lesson, evenly
 from bmrl.sources import batch_sources, learner_sources
 from bmrl.types import Spec
 

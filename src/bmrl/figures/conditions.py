@@ -13,15 +13,20 @@ from bmrl.statistics import iqm
 
 @styled()
 def plot_conditions(
-    points: Sequence[Mapping[str, Any]], path: Path, xlabel: str, colours: Callable[[str], str] = lambda _: BLUE
+    points: Sequence[Mapping[str, Any]],
+    path: Path,
+    xlabel: str,
+    colours: Callable[[str], str] = lambda _: BLUE,
+    dot: str = "a seed",
 ) -> None:
-    """A panel a "panel", a row a "condition": a dot a seed, a bar at their interquartile mean, which is the number.
+    """A panel a "panel", a row a "condition": a dot a point, a bar at their interquartile mean, which is the number.
 
     Args:
-        points: with "panel", "condition", "seed" and "value".
+        points: with "panel", "condition" and "value".
         path: the PNG file to write.
         xlabel: of every panel.
         colours: of each condition.
+        dot: what a point is.
     """
     names, conditions = (list(dict.fromkeys(point[key] for point in points)) for key in ("panel", "condition"))
     figure, grid = panels(len(names), (4.4, 1.2 + 0.34 * len(conditions)), sharey=True)
@@ -43,5 +48,5 @@ def plot_conditions(
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         axes.set(title=name, xlabel=xlabel)
-    figure.supxlabel("dot: a seed   bar and number: interquartile mean", fontsize=9, color="0.35")
+    figure.supxlabel(f"dot: {dot}   bar and number: interquartile mean", fontsize=9, color="0.35")
     save(figure, path)

@@ -5,12 +5,23 @@ from typing import cast, get_args
 
 from bmrl.errors import BmrlError
 from bmrl.experiments.experiment import Scale
-from bmrl.reproduce import cem_ablation, dynamics, figure2, figure3, identity, judging, proposition1, thermostat
+from bmrl.reproduce import (
+    baselines,
+    cem_ablation,
+    dynamics,
+    figure2,
+    figure3,
+    identity,
+    judging,
+    proposition1,
+    thermostat,
+)
 from bmrl.reproduce.study import Study, parse_seeds, run_study
 
 STUDIES: dict[str, Study] = {
     "figure2": figure2.STUDY,
     "figure3": figure3.STUDY,
+    "baselines": baselines.STUDY,
     "cem-ablation": cem_ablation.STUDY,
     "proposition1": proposition1.STUDY,
     "dynamics": dynamics.STUDY,

@@ -18,15 +18,14 @@ from bmrl.learned import load_student
 from bmrl.networks.set_encoder import Evidence
 from bmrl.reproduce.identity.decoding import decoder, draw_contexts, evidence_of, posterior_mean
 from bmrl.reproduce.identity.setting import (
-    Lesson,
     Setting,
-    lesson_of,
     logs_of_tests,
     splits,
     tested,
     velocities,
     working_on,
 )
+from bmrl.reproduce.lesson import Lesson, lesson_of
 from bmrl.reproduce.study import Row
 
 VARIANTS = ("default", "paper")

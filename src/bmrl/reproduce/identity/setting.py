@@ -1,6 +1,5 @@
 """What every part of the study shares: the run directory, short students, and how they are tested."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
@@ -11,12 +10,11 @@ import jax
 import numpy as np
 
 from bmrl import pipeline
-from bmrl.batch_rl.base import Targets
 from bmrl.batch_rl.replay import Replay, best_episodes, stack
-from bmrl.batch_rl.teach import TeachConfig, spec_of
-from bmrl.config import check_config, to_json
+from bmrl.batch_rl.teach import TeachConfig
+from bmrl.config import to_json
 from bmrl.data import read_batches
-from bmrl.distill.distill import DistillConfig, distill, teacher_targets
+from bmrl.distill.distill import DistillConfig
 from bmrl.distill.reward_model import RewardModelConfig
 from bmrl.distill.shared import shared_episodes
 from bmrl.distill.student import Student, StudentConfig
@@ -28,13 +26,12 @@ from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.families import get_family
 from bmrl.families.base import Family, Parameters
-from bmrl.learned import Learners, load_learners, load_student, save_student
+from bmrl.learned import load_learners
 from bmrl.reproduce.identity.decoding import decoder
+from bmrl.reproduce.lesson import Lesson, student_of
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.scratch import Scratch, collect_scratch, scratch_of
 from bmrl.reproduce.study import Row
-from bmrl.runs.storage import has_result, verify_directory
-from bmrl.sources import check_sources, learner_sources
 
 FAMILY = "halfcheetah-velocity"
 BEYOND = (-1.0, 3.0)  # m/s, in which the sweep's velocities lie
@@ -152,80 +149,9 @@ def held_out(setting: Setting) -> Sequence[Parameters]:
 # ---------------------------------------------------------------------- what a student is taught
 
 
-def evenly(total: int, count: int) -> np.ndarray:
-    """``count`` of 0 ... total - 1, evenly spread, with the first and the last."""
-    return np.round(np.linspace(0, total - 1, count)).astype(int)
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """Some train MDPs with their batches and learners, K of each."""
-
-    mdps: tuple[Parameters, ...]  # the first of the K; those that follow are virtual
-    logs: Replay  # of each MDP
-    replay: Replay  # what each MDP's learner learned from
-    learners: Learners
-    seed: int
-    directory: Path  # where what the learners say is kept
-    sources: Mapping[str, str]  # the hashes of the learners that all of it comes from
-
-    @functools.cached_property
-    def targets(self) -> Targets:
-        """What the learners say of their own batches."""
-        return teacher_targets(self.learners.algorithm, self.learners.states, self.replay, self.seed, self.directory)
-
-    def some(self, count: int) -> "Lesson":
-        """The same of ``count`` evenly spread train MDPs; of shared logs, what learners saw of the others stays."""
-        if count == len(self.mdps):
-            return self
-        k = evenly(len(self.mdps), count)
-        states = jax.tree.map(lambda x: x[k], self.learners.states)
-        return replace(
-            self,
-            mdps=tuple(self.mdps[i] for i in k),
-            logs=self.logs.of(k),
-            replay=self.replay.of(k),
-            learners=self.learners._replace(states=states),
-        )
-
-
-def lesson_of(run: pipeline.Run, learners: str = "default") -> Lesson:
-    """Everything that the run's batches and the learners of a variant have to teach."""
-    found = load_learners(run.directory / "teachers" / learners, run.experiment.teach[learners])
-    mdps = get_family(run.experiment.family).train_mdps()
-    sources = learner_sources(run.directory, learners)
-    logs, replay = pipeline.load_replay(run), pipeline.lessons(run, learners)
-    return Lesson(mdps, logs, replay, found, run.experiment.seed, run.directory, sources)
-
-
 def short_student(setting: Setting, name: str, lesson: Lesson, config: DistillConfig) -> Student:
-    """A student of the given name, distilled in a short time; found where it is there, else made.
-
-    All have the same random numbers, so that they differ in nothing but their configurations and lessons. Raises
-    BmrlError where another configuration has the name.
-    """
-    run = pipeline.Run(setting.directory / "identity" / name, setting.experiment)
-    path = run.directory / "student"
-    if not has_result(path):
-        bound = getattr(lesson.learners.algorithm, "max_perturbation", 0.0)
-        with pipeline.working_stage(run, "distill", True, lesson.sources, config) as checkpoints:
-            student = distill(
-                lesson.replay,
-                lesson.targets,
-                bound,
-                config,
-                run.experiment.seed,
-                checkpoints,
-                run.metrics,
-                "distill",
-                run.experiment.checkpoint_seconds,
-            )
-            spec, sources = spec_of(lesson.replay), lesson.sources
-            save_student(path, config, spec, lesson.targets, bound, student, sources, run.experiment.seed)
-    student, found = load_student(path)
-    check_config(path, to_json(found), to_json(config))
-    check_sources(path, verify_directory(path, hashes=False), lesson.sources, run.experiment.seed)
-    return student
+    """A student of the given name, distilled in a short time; found where it is there, else made."""
+    return student_of(pipeline.Run(setting.directory / "identity" / name, setting.experiment), lesson, config)
 
 
 def taught_anew(setting: Setting, name: str, lesson: Lesson, logs: Replay) -> Lesson:

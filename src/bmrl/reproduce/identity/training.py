@@ -13,11 +13,9 @@ from bmrl.evaluate.agents import StudentAgent
 from bmrl.evaluate.evaluate import learner_agent, nearest
 from bmrl.reproduce.identity.parts import evidence_of_logs
 from bmrl.reproduce.identity.setting import (
-    Lesson,
     Setting,
     by_themselves,
     held_out,
-    lesson_of,
     logs_of_tests,
     short_rows,
     short_student,
@@ -28,6 +26,7 @@ from bmrl.reproduce.identity.setting import (
     with_virtual,
     working_on,
 )
+from bmrl.reproduce.lesson import Lesson, lesson_of
 from bmrl.reproduce.study import Row
 
 PROPOSERS = "paper"  # the learners for which G_S and xi_S have something to say: BCQ
