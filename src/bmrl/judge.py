@@ -81,13 +81,26 @@ def judge_stage(
     console = Screen()
     console.print(judgement_table(rows))
     console.print(LIMITS.format(discount=config.algorithm.discount, horizon=round(1 / (1 - config.algorithm.discount))))
-    if far := [escape(row["imported"] or row["name"]) for row in rows if (row["far"] or 0) > UNSURE]:
-        console.print(f"little is logged of what the policy does in {', '.join(far)}: their values are the least sure")
+    for caution in cautions(rows, distilled.student.trials):
+        console.print(escape(caution))
     console.print(f"results: {out / 'judgement.json'}\npicture: {out / 'judgement.png'}")
 
 
 LIMITS = """value: discounted return, without end, from the logged first states (discount {discount}: about {horizon}
 steps), of the policy with the identity that its log tells; an estimate, least sure where actions are far"""
+
+
+def cautions(rows: Sequence[Mapping[str, Any]], trials: bool) -> list[str]:
+    """What speaks against the values, in sentences; ``trials``: the policy chooses among all MDPs' learners."""
+    found = []
+    if far := [row["imported"] or row["name"] for row in rows if (row["far"] or 0) > UNSURE]:
+        found.append(f"little is logged of what the policy does in {', '.join(far)}: their values are the least sure")
+    if trials:
+        found.append(
+            "the policy acts as the learner that did best in trials, of whichever MDP: it may do what nobody did in a "
+            "log, and its values, tried where true returns are known, are then far too low (docs/judging.md)"
+        )
+    return found
 
 
 def _discount(run: pipeline.Run, variant: str) -> float:

@@ -9,7 +9,7 @@ from bmrl.batch_rl.fqe import FQE, Pairs
 from bmrl.batch_rl.replay import Episodes, Replay
 from bmrl.batch_rl.teach import teach
 from bmrl.evaluate.judging import far_share, logged_returns
-from bmrl.judge import JudgeConfig
+from bmrl.judge import JudgeConfig, cautions
 from bmrl.runs.metrics import Metrics
 
 GAMMA = 0.8
@@ -78,3 +78,14 @@ def test_of_an_episode_that_is_nearly_all_of_a_log_nothing_is_said_to_be_far() -
     whole = log(False, episodes=100_000, length=3)
     one = whole._replace(observations=whole.observations[:300_002], ends=np.array([299_999, 300_000]))
     assert np.isnan(far_share(one, np.zeros((300_002, 1), np.float32), seed=1))
+
+
+def test_cautions_name_logs_that_say_little_and_policies_that_are_judged_badly():
+    shares = [("a", 0.25), ("house [7]", 0.3), (None, 0.9), ("no episodes", None)]
+    rows = [{"name": f"mdp-00{k}", "imported": name, "far": far} for k, (name, far) in enumerate(shares)]
+    assert cautions(rows, trials=False) == [
+        "little is logged of what the policy does in house [7], mdp-002: their values are the least sure"
+    ]
+    assert cautions(rows[:1], trials=False) == []
+    (caution,) = cautions(rows[:1], trials=True)
+    assert "trials" in caution and "far too low" in caution
