@@ -1,23 +1,23 @@
-"""Configurations of figure 3's baselines: as many of each, tried on validation MDPs."""
+"""The baselines of figures 2 and 3 in other configurations, as many of each, tried in validation MDPs."""
 
 import functools
+import hashlib
+import json
+import logging
 import math
 import re
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bmrl import pipeline
-from bmrl.batch_rl import Cloning
+from bmrl.baselines.contextual_sac import ContextualSAC
 from bmrl.batch_rl.replay import Replay, best_episodes, pool
 from bmrl.batch_rl.teach import TeachConfig
 from bmrl.config import to_json
-from bmrl.distill.distill import DistillConfig
-from bmrl.evaluate.agents import Agent, FixedAgent
+from bmrl.evaluate.agents import Agent, ContextualAgent, FixedAgent
 from bmrl.evaluate.evaluate import evaluate, learner_agent, rows_of, student_agent
 from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
@@ -25,85 +25,21 @@ from bmrl.families import get_family
 from bmrl.families.base import Parameters
 from bmrl.figures.conditions import plot_conditions
 from bmrl.figures.style import mdp_name, method_colour, number
-from bmrl.learned import load_student, load_taught
+from bmrl.learned import load_learners, load_student
+from bmrl.reproduce.configurations import BASELINES, Configuration, tries, value
+from bmrl.reproduce.figure2 import learn_contextual
 from bmrl.reproduce.lesson import lesson_of, student_of
 from bmrl.reproduce.runs import run_directory, working_run
-from bmrl.reproduce.study import Row, Study, Unit
+from bmrl.reproduce.study import Row, Study, Unit, plain
+from bmrl.runs.training import DivergedError
 from bmrl.sources import batch_sources
 
-FAMILIES = ("halfcheetah-velocity", "hopper-velocity")
-PAPER, REFERENCES = "tiMe (paper)", "references"
+TRIES = 8  # of each baseline: its preset, and random ones
+EPISODES = 10  # in each MDP
 PICTURE = "baselines.png"
-TRIES = 12  # of each baseline: its preset, and random ones
-EPISODES = 10  # in each validation MDP
+TIME, FIXED = "tiMe", ("standing still", "uniform actions")
 
-Choices: TypeAlias = Mapping[str, tuple[Any, ...]]
-"""Of each field that is tried, the values; ``updates`` are in multiples of the preset's."""
-
-POOLED: Choices = {
-    "updates": (0.5, 1, 2),
-    "best": (0.1, 0.3, 1.0),
-    "batch_size": (64, 256),
-    "learning_rate": (1e-4, 3e-4, 1e-3),
-}
-BASELINES: dict[str, Choices] = {
-    "pooled (TD3BC)": {**POOLED, "hidden": ((128, 128), (256, 256)), "greed": (1.0, 2.5, 10.0)},
-    "pooled (BCQ)": {
-        **POOLED,
-        "critic_hidden": ((128, 128), (256, 256)),
-        "generator_hidden": ((128, 128), (256, 256)),
-        "candidates": (1, 10, 100),
-    },
-    "behaviour cloning": {**POOLED, "hidden": ((128, 128), (256, 256), (512, 512))},
-    PAPER: {
-        "updates": (0.5, 1),
-        "learning_rate": (1e-4, 3e-4, 1e-3),
-        "decay": (False, True),
-        "contexts": (16, 32, 64),
-        "queries": (1, 4),
-    },
-}
-
-ORDER = ("tiMe", *BASELINES, "standing still", "uniform actions")  # on the page
-
-
-def preset(experiment: Experiment, method: str) -> TeachConfig | DistillConfig:
-    """A baseline untried: of phase 1's sizes, or of the paper's variant; learners see logs as they were logged."""
-    default = replace(experiment.teach["default"], logs="own")
-    presets: dict[str, TeachConfig | DistillConfig] = {
-        "pooled (TD3BC)": default,
-        "pooled (BCQ)": experiment.teach["paper"],
-        "behaviour cloning": replace(default, algorithm=Cloning()),
-        PAPER: experiment.distill["paper"],
-    }
-    return presets[method]
-
-
-def configured(base: TeachConfig | DistillConfig, chosen: Mapping[str, Any]) -> TeachConfig | DistillConfig:
-    """The configuration with the chosen values in it or, where it has no such field, in its algorithm."""
-    values = {**chosen, "updates": round(chosen["updates"] * base.updates)}
-    if isinstance(base, DistillConfig):
-        return replace(base, **values)
-    own = {name: values.pop(name) for name in ("updates", "best")}
-    algorithm: Any = base.algorithm
-    return replace(base, **own, algorithm=replace(algorithm, **values))
-
-
-def value(config: TeachConfig | DistillConfig, name: str) -> Any:
-    """What `configured` sets: a field of the configuration or, where it has none of that name, of its algorithm."""
-    return getattr(config.algorithm if isinstance(config, TeachConfig) and not hasattr(config, name) else config, name)
-
-
-def tries(experiment: Experiment, method: str, count: int) -> list[TeachConfig | DistillConfig]:
-    """The preset and random configurations, all different; fewer of them are the first of more, for every seed."""
-    rng = np.random.default_rng(zlib.crc32(f"{experiment.family} {method}".encode()))
-    base = preset(experiment, method)
-    found = [base]
-    while len(found) < count:
-        chosen = {name: values[rng.integers(len(values))] for name, values in BASELINES[method].items()}
-        if (config := configured(base, chosen)) not in found:
-            found.append(config)
-    return found
+log = logging.getLogger(__name__)
 
 
 def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
@@ -111,97 +47,107 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
     count = 2 if scale == "smoke" else TRIES
     found = []
     for seed in seeds:
-        for name in FAMILIES:
+        for name, methods in BASELINES.items():
             experiment, directory = get_experiment(name, scale, seed), run_directory(name, seed, runs)
             whole = {"experiment": to_json(experiment), "episodes": EPISODES}
-            beside = functools.partial(references, experiment, directory)
-            found.append(Unit(f"{name}/seed-{seed}/{REFERENCES}", whole, beside))
+            work = functools.partial(references, experiment, directory)
+            found.append(Unit(f"{name}/seed-{seed}/references", whole, work))
             data = {"family": name, "seed": seed, "collect": to_json(experiment.collect), "episodes": EPISODES}
-            for method in BASELINES:
-                learners = {"teach": to_json(experiment.teach["paper"])} if method == PAPER else {}
-                slug = re.sub(r"\W+", "-", method).strip("-")
-                for place, config in enumerate(tries(experiment, method, count)):
-                    unit = f"{name}/seed-{seed}/{slug}/{place:02d}"
-                    work = functools.partial(tried, experiment, directory, method, config, unit)
-                    found.append(Unit(unit, {**data, **learners, "tried": to_json(config)}, work))
+            for method in methods:
+                learners = {"teach": to_json(experiment.teach["paper"])} if method == "tiMe (paper)" else {}
+                for which, config in enumerate(tries(experiment, method, count)):
+                    work = functools.partial(tried, experiment, directory, method, config)
+                    told = {**data, **learners, "tried": to_json(config)}
+                    found.append(Unit(f"{name}/seed-{seed}/{_slug(method)}/{which}", told, work))
     return found
+
+
+def _slug(method: str) -> str:
+    return re.sub(r"\W+", "-", method).strip("-")
+
+
+def mdps_of(name: str) -> Sequence[Parameters]:
+    """Where a family's configurations are tried: validation MDPs, but train MDPs where the test is in these, too."""
+    family = get_family(name)
+    return family.train_mdps() if family.test_mdps() == family.train_mdps() else family.validation_mdps()
 
 
 # ---------------------------------------------------------------------- trials
 
 
 def references(experiment: Experiment, directory: Path) -> list[Row]:
-    """tiMe, and acting without having learned anything, in the validation MDPs."""
+    """tiMe, and acting without having learned anything."""
     family = get_family(experiment.family)
     with working_run(experiment, directory, students=("default",)) as run:
         student, config = load_student(run.directory / "students" / "default")
-    slots = [mdp for mdp in family.validation_mdps() for _ in range(EPISODES)]
+    slots = [mdp for mdp in mdps_of(family.name) for _ in range(EPISODES)]
     agents: dict[str, Agent] = {
-        "tiMe": student_agent(student, config.context, "episode", slots),
-        "standing still": FixedAgent(family.action_dim, uniform=False),
-        "uniform actions": FixedAgent(family.action_dim, uniform=True),
+        TIME: student_agent(student, config.context, "episode", slots),
+        **{name: FixedAgent(family.action_dim, uniform=name == FIXED[1]) for name in FIXED},
     }
     return [row for method, agent in agents.items() for row in _rows(experiment, method, agent)]
 
 
-def tried(
-    experiment: Experiment, directory: Path, method: str, config: TeachConfig | DistillConfig, unit: str
-) -> list[Row]:
-    """What a configuration of a baseline earns in the validation MDPs; where it diverged, up to then."""
-    _, _, baseline, place = unit.split("/")
-    mdps = get_family(experiment.family).validation_mdps()
-    with working_run(experiment, directory, ("paper",) if method == PAPER else ()) as run:
-        own = pipeline.Run(run.directory / "baselines" / baseline / place, experiment)
-        agent: Agent
-        if isinstance(config, TeachConfig):
-            agent = learned(run, own, config, mdps, EPISODES)
-        else:
-            student = student_of(own, lesson_of(run, "paper"), config)
-            agent = student_agent(student, config.context, "episode", [mdp for mdp in mdps for _ in range(EPISODES)])
-    values = {name: value(config, name) for name in BASELINES[method]}
-    return [{**row, "configuration": values} for row in _rows(experiment, method, agent, place)]
+def tried(experiment: Experiment, directory: Path, method: str, config: Configuration) -> list[Row]:
+    """What a configuration of a baseline earns; nothing, where it diverges."""
+    values = {name: value(config, name) for name in BASELINES[experiment.family][method]}
+    with working_run(experiment, directory, ("paper",) if method == "tiMe (paper)" else ()) as run:
+        try:
+            rows = _rows(experiment, method, _agent(run, method, config))
+        except DivergedError as error:
+            log.warning("%s", error)
+            about = {"method": method, "family": experiment.family, "seed": experiment.seed}
+            rows = [{**about, "mdp": mdp, "return_mean": None} for mdp in mdps_of(experiment.family)]
+    return [{**row, "configuration": values} for row in rows]
 
 
-def learned(
-    run: pipeline.Run, own: pipeline.Run, config: TeachConfig, mdps: Sequence[Parameters], episodes: int
-) -> Agent:
-    """One learner of all the run's batches, as if they were one MDP's, for these MDPs; in ``own``, unless it is there.
+def _agent(run: pipeline.Run, method: str, config: Configuration) -> Agent:
+    """What learns so, found in the run's directory or taught first."""
+    name = f"{_slug(method)}-{hashlib.sha256(json.dumps(to_json(config), sort_keys=True).encode()).hexdigest()[:8]}"
+    mdps = mdps_of(run.experiment.family)
+    match config:
+        case TeachConfig():
+            path, share = run.directory / "tried" / name, config.best
 
-    A baseline that diverges ends nothing: it acts as it did shortly before.
-    """
-    path = own.directory / "learner"
+            def load() -> Replay:
+                return pool(best_episodes(pipeline.load_replay(run), share))
 
-    def load() -> Replay:
-        return pool(best_episodes(pipeline.load_replay(run), config.best))
+            pipeline.learn(run, f"tried-{name}", path, config, batch_sources(run.directory), load)
+            algorithm, states, _ = load_learners(path, config)
+            return learner_agent(algorithm, states, np.zeros(len(mdps), int), EPISODES)
+        case ContextualSAC():
+            return ContextualAgent(config, learn_contextual(run, config, f"tried-{name}"))
+    own = pipeline.Run(run.directory / "tried" / name, run.experiment)
+    student = student_of(own, lesson_of(run, "paper"), config)
+    return student_agent(student, config.context, "episode", [mdp for mdp in mdps for _ in range(EPISODES)])
 
-    pipeline.learn(own, "teach", path, config, batch_sources(run.directory), load, may_diverge=True)
-    _, taught = load_taught(path, config)
-    return learner_agent(config.algorithm, taught.states, np.zeros(len(mdps), int), episodes)
 
-
-def _rows(experiment: Experiment, method: str, agent: Agent, variant: str = "") -> list[Row]:
-    family, seed = get_family(experiment.family), experiment.seed
-    result = evaluate(family, family.validation_mdps(), agent, EPISODES, seed)
-    told = {"method": method, "variant": variant, "split": "validation", "context": "episode"}
-    return rows_of(family, family.validation_mdps(), result, seed=seed, **told)
+def _rows(experiment: Experiment, method: str, agent: Agent) -> list[Row]:
+    family, mdps, seed = get_family(experiment.family), mdps_of(experiment.family), experiment.seed
+    split = "validation" if mdps == family.validation_mdps() else "train"
+    context = "episode" if method.startswith((TIME, "contextual SAC")) else "none"
+    result = evaluate(family, mdps, agent, EPISODES, seed)
+    return rows_of(family, mdps, result, method=method, variant="", split=split, seed=seed, context=context)
 
 
 # ---------------------------------------------------------------------- the page
 
-CLAIM = f"""# Configurations of the baselines
+CLAIM = """# Configurations of the baselines
 
-Each baseline of [figure 3](../figure3/README.md) in {TRIES} configurations: its preset, which has the sizes of tiMe's
-phase 1 or of the paper's variant, and others drawn at random from a few values of each field. They are tried in
-the validation MDPs, {EPISODES} episodes in each; the test MDPs have no part in it.
+Each baseline of figures [2](../figure2/README.md) and [3](../figure3/README.md) in {tries} configurations: its preset,
+number 0 of the units below, and others, drawn at random from a few values of each field before any was tried. They are
+tried in the family's validation MDPs, {episodes} episodes in each; those of point-goal, whose test is in its three
+train MDPs, in these, with batches of another seed than figure 2's. tiMe's own configurations, of which there were more,
+were sought step by step in validation MDPs, too ([how](../README.md#how-choices-were-made)).
 
 `updates`: gradient steps. `best`: the share of each log that is seen, its episodes of highest return. `greed`: TD3+BC's
-alpha. `candidates`: of BCQ. `decay`: whether the learning rate falls to zero. `contexts`, and `queries` of each:
-a minibatch of phase 2.
+alpha. `candidates`: of BCQ. `latent_dim`: of PEARL's z. `decay`: whether the learning rate falls to zero. `contexts`,
+and `queries` of each: a minibatch, contextual SAC's of each MDP. −inf: it diverged.
 """
 
 
-class Tried(NamedTuple):
-    """A configuration, and what it earned in each validation MDP, on average over the seeds."""
+class Outcome(NamedTuple):
+    """A configuration, and what it earned in each MDP, on average over the seeds; -inf where it diverged."""
 
     values: dict[str, Any]  # of the fields that are tried; none where there is nothing to try
     returns: list[float]
@@ -212,54 +158,63 @@ class Tried(NamedTuple):
         return float(np.mean(self.returns))
 
 
-def best_first(rows: Sequence[Row]) -> dict[tuple[str, str], list[Tried]]:
-    """The configurations of every family and method; of equals the one that was tried first comes first."""
+def best_first(rows: Sequence[Row]) -> dict[tuple[str, str], list[Outcome]]:
+    """The configurations of every family and method; of equals the one that was tried first comes first.
+
+    Of several seeds those count in which every configuration of the method has been tried.
+    """
     found: dict[tuple[str, str], dict[str, list[Row]]] = {}
     for row in rows:
-        found.setdefault((row["family"], row["method"]), {}).setdefault(row["variant"], []).append(row)
-    return {
-        (family, method): sorted(
-            (_tried(family, its[variant]) for variant in sorted(its)), key=lambda tried: tried.mean, reverse=True
-        )
-        for (family, method), its in sorted(found.items(), key=lambda item: (item[0][0], ORDER.index(item[0][1])))
-    }
+        place = row["unit"].split("/")[-1]  # the configuration's number
+        found.setdefault((row["family"], row["method"]), {}).setdefault(place, []).append(row)
+    order = (TIME, *(method for methods in BASELINES.values() for method in methods), *FIXED)
+    best = {}
+    for family, method in sorted(found, key=lambda key: (list(BASELINES).index(key[0]), order.index(key[1]))):
+        its = [group for _, group in sorted(found[family, method].items())]
+        seeds = set.intersection(*({row["seed"] for row in group} for group in its))
+        outcomes = [_outcome(family, [row for row in group if row["seed"] in seeds]) for group in its]
+        best[family, method] = sorted(outcomes, key=lambda outcome: outcome.mean, reverse=True)
+    return best
 
 
-def _tried(family: str, rows: Sequence[Row]) -> Tried:
+def _outcome(family: str, rows: Sequence[Mapping[str, Any]]) -> Outcome:
     returns = []
-    for mdp in get_family(family).validation_mdps():
-        known = [row["return_mean"] for row in rows if row["mdp"] == mdp and row["return_mean"] is not None]
-        returns.append(float(np.mean(known)) if known else -math.inf)
-    return Tried(rows[0].get("configuration", {}), returns)
+    for mdp in plain(mdps_of(family)):
+        known = [row["return_mean"] for row in rows if plain(row["mdp"]) == mdp]
+        returns.append(float(np.mean(known)) if known and None not in known else -math.inf)
+    return Outcome(rows[0].get("configuration", {}) if rows else {}, returns)
 
 
 def page(rows: list[Row], out: Path) -> str:
     """Draw all configurations' returns; a table of each method, the best first."""
     found = best_first(rows)
     points = [
-        {"panel": family, "condition": method, "value": tried.mean}
-        for (family, method), tries in found.items()
-        for tried in tries
-        if math.isfinite(tried.mean)
+        {"panel": family, "condition": method, "value": outcome.mean}
+        for (family, method), outcomes in found.items()
+        for outcome in outcomes
+        if math.isfinite(outcome.mean)
     ]
-    plot_conditions(points, out / PICTURE, "return in the validation MDPs", method_colour, dot="a configuration")
-    parts = [CLAIM, f"![Every configuration]({PICTURE})", ""]
+    plot_conditions(points, out / PICTURE, "mean return", method_colour, dot="a configuration")
+    parts = [CLAIM.format(tries=TRIES, episodes=EPISODES), f"![Every configuration]({PICTURE})", ""]
     for name in dict.fromkeys(family for family, _ in found):
-        tested = ["return", *map(mdp_name, get_family(name).validation_mdps())]
-        beside = [([m], tries[0]) for (family, m), tries in found.items() if family == name and m not in BASELINES]
-        parts += [f"## {name}", "", *_table(["method", *tested], beside)]
-        for (family, method), tries in found.items():
-            if family == name and method in BASELINES:
-                lines = [(list(map(str, tried.values.values())), tried) for tried in tries]
-                parts += [f"### {method}", "", *_table([*BASELINES[method], *tested], lines)]
+        seeds = sorted({row["seed"] for row in rows if row["family"] == name})
+        tested = ["return", *map(mdp_name, mdps_of(name))]
+        own = {method: outcomes for (family, method), outcomes in found.items() if family == name}
+        beside = [([method], its[0]) for method, its in own.items() if method in (TIME, *FIXED)]
+        parts += [f"## {name}, seed {', '.join(map(str, seeds))}", ""]
+        parts += _table(["method", *tested], beside) if beside else []
+        for method, its in own.items():
+            if method not in (TIME, *FIXED):
+                lines = [(list(map(str, outcome.values.values())), outcome) for outcome in its]
+                parts += [f"### {method}", "", *_table([*its[0].values, *tested], lines)]
     return "\n".join(parts)
 
 
-def _table(columns: Sequence[str], lines: Sequence[tuple[Sequence[str], Tried]]) -> list[str]:
+def _table(columns: Sequence[str], lines: Sequence[tuple[Sequence[str], Outcome]]) -> list[str]:
     """Markdown: cells, then the mean return and that in each MDP."""
     table = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for cells, tried in lines:
-        table.append(f"| {' | '.join([*cells, *(number(x, 4) for x in (tried.mean, *tried.returns))])} |")
+    for cells, outcome in lines:
+        table.append(f"| {' | '.join([*cells, *(number(x, 4) for x in (outcome.mean, *outcome.returns))])} |")
     return [*table, ""]
 
 

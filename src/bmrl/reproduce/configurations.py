@@ -1,0 +1,124 @@
+"""Configurations in which the baselines of figures 2 and 3 are tried."""
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from bmrl.baselines.contextual_sac import ContextualSAC
+from bmrl.batch_rl import Cloning
+from bmrl.batch_rl.teach import TeachConfig
+from bmrl.distill.distill import DistillConfig
+from bmrl.experiments.experiment import Experiment
+from bmrl.reproduce.figure2 import SAMPLING, contextual_config
+
+Configuration: TypeAlias = TeachConfig | DistillConfig | ContextualSAC
+
+Choices: TypeAlias = Mapping[str, tuple[Any, ...]]
+"""Of each field that is tried, the values; ``updates`` are in multiples of the preset's."""
+
+NETWORKS = ((128, 128), (256, 256))
+RATES = (1e-4, 3e-4, 1e-3)
+
+SAC_OF_ALL: Choices = {
+    "updates": (0.5, 1, 2),
+    "batch_size": (64, 128, 256),
+    "hidden": NETWORKS,
+    "learning_rate": (3e-4, 1e-3, 3e-3),
+    "target_entropy": (-1.0, -2.0, -4.0),
+}
+# its minibatches are of each MDP
+CONTEXTUAL: Choices = {
+    **SAC_OF_ALL,
+    "batch_size": (32, 64, 128),
+    "latent_dim": (2, 5, 32),
+    "queries": (1, 16),
+    "encoder_hidden": NETWORKS,
+}
+POOLED: Choices = {"updates": (1, 2, 4), "best": (0.3, 1.0), "batch_size": (64, 256), "learning_rate": RATES}
+ROBOTS: dict[str, Choices] = {
+    "pooled (TD3BC)": {**POOLED, "hidden": NETWORKS, "greed": (1.0, 2.5, 10.0)},
+    "pooled (BCQ)": {**POOLED, "critic_hidden": NETWORKS, "generator_hidden": NETWORKS, "candidates": (1, 10, 100)},
+    "behaviour cloning": {**POOLED, "hidden": (*NETWORKS, (512, 512))},
+    "tiMe (paper)": {
+        "updates": (1, 2),
+        "learning_rate": RATES,
+        "decay": (False, True),
+        "contexts": (16, 32, 64),
+        "queries": (1, 4),
+    },
+}
+BASELINES: dict[str, dict[str, Choices]] = {
+    "point-goal": {"pooled": SAC_OF_ALL, **{f"contextual SAC ({x})": CONTEXTUAL for x in SAMPLING.values()}},
+    "halfcheetah-velocity": ROBOTS,
+    "hopper-velocity": ROBOTS,
+}
+
+
+def tries(experiment: Experiment, method: str, count: int) -> list[Configuration]:
+    """A baseline's preset and configurations at random, all different, the same for every seed.
+
+    The values of a field come in random order, each once before any comes again, so that few configurations have all
+    of them. Fewer configurations are the first of more.
+    """
+    base = preset(experiment, method)
+    fields = {
+        name: _in_turn(values, f"{experiment.family} {method} {name}")
+        for name, values in BASELINES[experiment.family][method].items()
+    }
+    found = [base]
+    while len(found) < count:
+        config = configured(base, {name: next(values) for name, values in fields.items()})
+        if config not in found:
+            found.append(config)
+    return found
+
+
+def _in_turn(values: Sequence[Any], name: str) -> Iterator[Any]:
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    while True:
+        yield from (values[k] for k in rng.permutation(len(values)))
+
+
+def preset(experiment: Experiment, method: str) -> Configuration:
+    """A baseline untried: of phase 1's sizes, or of the paper's variant. Of logs it sees what phase 1 would by itself.
+
+    Raises KeyError for a method that the experiment's family has not.
+    """
+    default = replace(experiment.teach["default"], logs="own")
+    if experiment.family == "point-goal":
+        contextual = {f"contextual SAC ({name})": variant for variant, name in SAMPLING.items()}
+        return default if method == "pooled" else contextual_config(experiment, contextual[method])
+    robots: dict[str, Configuration] = {
+        "pooled (TD3BC)": default,
+        "pooled (BCQ)": replace(experiment.teach["paper"], logs="own"),
+        "behaviour cloning": replace(default, algorithm=Cloning()),
+        "tiMe (paper)": experiment.distill["paper"],
+    }
+    return robots[method]
+
+
+def configured(base: Configuration, values: Mapping[str, Any]) -> Configuration:
+    """The configuration with these values; its algorithm has those of which it has no field itself."""
+    own: dict[str, Any] = {name: value for name, value in values.items() if hasattr(base, name)}
+    of_algorithm = {name: value for name, value in values.items() if name not in own}
+    own["updates"] = round(own["updates"] * base.updates)
+    match base:
+        case TeachConfig():
+            algorithm: Any = base.algorithm
+            return replace(base, **own, algorithm=replace(algorithm, **of_algorithm))
+        case ContextualSAC():
+            return replace(base, **own, sac=replace(base.sac, **of_algorithm))
+    return replace(base, **own)
+
+
+def value(config: Configuration, name: str) -> Any:
+    """What `configured` sets."""
+    match config:
+        case TeachConfig() if not hasattr(config, name):
+            return getattr(config.algorithm, name)
+        case ContextualSAC() if not hasattr(config, name):
+            return getattr(config.sac, name)
+    return getattr(config, name)
