@@ -84,7 +84,7 @@ OTHERS = {
         ([-20, -24, -25, -25, -25], "| at least as good |"),
         ([-30, -31, -32, -31, -31], "| on par |"),  # 10 % of -25 + 95 is 7: down to -32
         ([-33, -34, -33, -33, -33], "| below |"),
-        ([-20, -20, -20, -90, -90], "| below |"),  # good on average of the middle, but not to be relied upon
+        ([-20, -20, -20, -90, -90], "| undecided |"),  # good on average of the middle, but not to be relied upon
     ],
 )
 def test_the_verdict_follows_from_the_bound(time, verdict, tmp_path):

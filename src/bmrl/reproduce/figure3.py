@@ -201,7 +201,8 @@ def _verdict(points: Sequence[Row]) -> list[str]:
     """tiMe against SAC from scratch at each velocity, and against the baselines."""
     lines = [
         "tiMe against SAC from scratch after as many interactions as were logged in each train MDP. R is the return, "
-        "R_ref that of standing still or of uniform actions, whichever is better.",
+        "R_ref that of standing still or of uniform actions, whichever is better. The verdict is of the interval: at "
+        "least as good, if it lies above 0; on par, if above what is allowed; below, if beneath that; else undecided.",
         "",
         "| MDP | interactions | seeds | tiMe - SAC: IQM [95 % bootstrap] | allowed, -10 % of SAC - R_ref "
         "| (tiMe - R_ref) / (SAC - R_ref) | above pooled, cloning and R_ref | tiMe - best nearest teacher | verdict |",
@@ -226,7 +227,8 @@ def _verdict(points: Sequence[Row]) -> list[str]:
         allowed = -0.1 * (its - reference)
         above = mine > max(reference, baseline)
         interactions = max(int(x) for x in by_seed(points, "SAC from scratch", mdp, "interactions").values())
-        verdict = "at least as good" if low >= 0 else "on par" if low >= allowed else "below"
+        verdict = "below" if high < allowed else "undecided"
+        verdict = "at least as good" if low >= 0 else "on par" if low >= allowed else verdict
         cells = [
             mdp_name(mdp),
             f"{interactions:,}",
