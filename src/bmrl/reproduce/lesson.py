@@ -75,7 +75,9 @@ def student_of(run: pipeline.Run, lesson: Lesson, config: DistillConfig) -> Stud
     Raises BmrlError where one of another configuration or lesson is there.
     """
     path, seed = run.directory / "student", run.experiment.seed
-    if not has_result(path):
+    if has_result(path):
+        pipeline.drop_checkpoints(run, "distill")
+    else:
         bound = getattr(lesson.learners.algorithm, "max_perturbation", 0.0)
         with pipeline.working_stage(run, "distill", True, lesson.sources, config) as checkpoints:
             seconds = run.experiment.checkpoint_seconds
