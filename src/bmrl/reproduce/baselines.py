@@ -26,7 +26,7 @@ from bmrl.families.base import Parameters
 from bmrl.figures.conditions import plot_conditions
 from bmrl.figures.style import mdp_name, method_colour, number
 from bmrl.learned import load_learners, load_student
-from bmrl.reproduce.configurations import BASELINES, Configuration, tries, value
+from bmrl.reproduce.configurations import BASELINES, PAPER, Configuration, tries, value
 from bmrl.reproduce.figure2 import learn_contextual
 from bmrl.reproduce.lesson import lesson_of, student_of
 from bmrl.reproduce.runs import run_directory, working_run
@@ -54,7 +54,7 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
             found.append(Unit(f"{name}/seed-{seed}/references", whole, work))
             data = {"family": name, "seed": seed, "collect": to_json(experiment.collect), "episodes": EPISODES}
             for method in methods:
-                learners = {"teach": to_json(experiment.teach["paper"])} if method == "tiMe (paper)" else {}
+                learners = {"teach": to_json(experiment.teach["paper"])} if method == PAPER else {}
                 for which, config in enumerate(tries(experiment, method, count)):
                     work = functools.partial(tried, experiment, directory, method, config)
                     told = {**data, **learners, "tried": to_json(config)}
@@ -91,7 +91,7 @@ def references(experiment: Experiment, directory: Path) -> list[Row]:
 def tried(experiment: Experiment, directory: Path, method: str, config: Configuration) -> list[Row]:
     """What a configuration of a baseline earns; nothing, where it diverges."""
     values = {name: value(config, name) for name in BASELINES[experiment.family][method]}
-    with working_run(experiment, directory, ("paper",) if method == "tiMe (paper)" else ()) as run:
+    with working_run(experiment, directory, ("paper",) if method == PAPER else ()) as run:
         try:
             rows = _rows(experiment, method, _agent(run, method, config))
         except DivergedError as error:

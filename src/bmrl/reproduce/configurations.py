@@ -19,6 +19,7 @@ Configuration: TypeAlias = TeachConfig | DistillConfig | ContextualSAC
 Choices: TypeAlias = Mapping[str, tuple[Any, ...]]
 """Of each field that is tried, the values; ``updates`` are in multiples of the preset's."""
 
+PAPER = "tiMe (paper)"
 NETWORKS = ((128, 128), (256, 256))
 RATES = (1e-4, 3e-4, 1e-3)
 
@@ -42,7 +43,7 @@ ROBOTS: dict[str, Choices] = {
     "pooled (TD3BC)": {**POOLED, "hidden": NETWORKS, "greed": (1.0, 2.5, 10.0)},
     "pooled (BCQ)": {**POOLED, "critic_hidden": NETWORKS, "generator_hidden": NETWORKS, "candidates": (1, 10, 100)},
     "behaviour cloning": {**POOLED, "hidden": (*NETWORKS, (512, 512))},
-    "tiMe (paper)": {
+    PAPER: {
         "updates": (1, 2),
         "learning_rate": RATES,
         "decay": (False, True),
@@ -95,7 +96,7 @@ def preset(experiment: Experiment, method: str) -> Configuration:
         "pooled (TD3BC)": default,
         "pooled (BCQ)": replace(experiment.teach["paper"], logs="own"),
         "behaviour cloning": replace(default, algorithm=Cloning()),
-        "tiMe (paper)": experiment.distill["paper"],
+        PAPER: experiment.distill["paper"],
     }
     return robots[method]
 

@@ -227,8 +227,10 @@ def _verdict(points: Sequence[Row]) -> list[str]:
         allowed = -0.1 * (its - reference)
         above = mine > max(reference, baseline)
         interactions = max(int(x) for x in by_seed(points, "SAC from scratch", mdp, "interactions").values())
-        verdict = "below" if high < allowed else "undecided"
-        verdict = "at least as good" if low >= 0 else "on par" if low >= allowed else verdict
+        if low >= allowed:
+            verdict = "at least as good" if low >= 0 else "on par"
+        else:
+            verdict = "below" if high < allowed else "undecided"
         cells = [
             mdp_name(mdp),
             f"{interactions:,}",
