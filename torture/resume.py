@@ -14,8 +14,10 @@ from typing import Any
 from unittest import mock
 
 from bmrl import parallel, pipeline
+from bmrl.baselines.contextual_sac import ContextualSAC
 from bmrl.experiments import get_experiment
 from bmrl.reproduce import figure2
+from bmrl.reproduce.configurations import CONTEXTUAL_SAC, preset
 from bmrl.runs.checkpoint import save_checkpoint
 from torture import Section
 from torture.kills import interrupt, signals_section
@@ -69,7 +71,9 @@ def stages(family: str) -> dict[str, Stage]:
 
 def contextual(run: pipeline.Run) -> None:
     """Contextual SAC as figure 2 trains it."""
-    figure2.learn_contextual(run, figure2.contextual_config(run.experiment, "default"), "default")
+    config = preset(run.experiment, CONTEXTUAL_SAC["default"])
+    assert isinstance(config, ContextualSAC)
+    figure2.learn_contextual(run, config, "default")
 
 
 def resume_stage(stage: Stage, run: pipeline.Run, place: Path) -> dict[str, str | None]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from bmrl.distill.student import StudentConfig
 from bmrl.experiments import get_experiment
 from bmrl.families import FAMILIES
 from bmrl.reproduce import baselines, reproduce
-from bmrl.reproduce.configurations import BASELINES, configured, preset, tries, value
+from bmrl.reproduce.configurations import BASELINES, CHOSEN, chosen, configured, preset, tries, value
 from bmrl.reproduce.study import plain
 from bmrl.runs.training import DivergedError
 
@@ -102,6 +103,18 @@ def test_rows_are_found_though_their_numbers_were_cut_short():
     assert made[1]["mdp"] != baselines.mdps_of("point-goal")[1]
     (outcome,) = baselines.best_first(made)["point-goal", "pooled"]
     assert outcome.returns == [-40, -50, -60]
+
+
+@pytest.mark.parametrize(("family", "method"), CHOSEN)
+def test_the_figures_have_the_configurations_that_were_best_of_the_committed_ones(family, method):
+    units = json.loads(Path("docs/results/baselines/results.json").read_text())["units"]
+    rows = [{"unit": name, **row} for name, unit in units.items() for row in unit["rows"]]
+    outcomes = baselines.best_first(rows)[family, method]
+    experiment = get_experiment(family, "laptop", 0)
+    config = chosen(experiment, method, "laptop")
+    assert len(outcomes) == baselines.TRIES
+    assert plain({name: value(config, name) for name in outcomes[0].values}) == outcomes[0].values
+    assert chosen(experiment, method, "paper") == preset(experiment, method)
 
 
 def tiny(name, scale, seed):

@@ -137,9 +137,9 @@ CLAIM = """# Configurations of the baselines
 Each baseline of figures [2](../figure2/README.md) and [3](../figure3/README.md) in {tries} configurations: its preset,
 number 0 of the units below, and others, drawn at random from a few values of each field before any was tried. They are
 tried in the family's validation MDPs, {episodes} episodes in each; those of point-goal, whose test is in its three
-train MDPs, in these, with batches of another seed than figure 2's. The figures have the presets. tiMe's own
-configurations, of which there were more, were sought step by step in validation MDPs, too
-([how](../README.md#how-choices-were-made)).
+train MDPs, in these, with batches of another seed than figure 2's. Figure 2 has the best of contextual SAC's; its
+pooled SAC is that of its control, and figure 3 has the presets. tiMe's own configurations, of which there were more,
+were sought step by step in validation MDPs, too ([how](../README.md#how-choices-were-made)).
 
 `updates`: gradient steps. `best`: the share of each log that is seen, its episodes of highest return. `greed`: TD3+BC's
 alpha. `candidates`: of BCQ. `latent_dim`: of PEARL's z. `decay`: whether the learning rate falls to zero. `contexts`,

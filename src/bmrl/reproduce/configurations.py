@@ -8,11 +8,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bmrl.baselines.contextual_sac import ContextualSAC
-from bmrl.batch_rl import Cloning
+from bmrl.batch_rl import SAC, Cloning
 from bmrl.batch_rl.teach import TeachConfig
 from bmrl.distill.distill import DistillConfig
-from bmrl.experiments.experiment import Experiment
-from bmrl.reproduce.figure2 import SAMPLING, contextual_config
+from bmrl.experiments.experiment import Experiment, Scale
 
 Configuration: TypeAlias = TeachConfig | DistillConfig | ContextualSAC
 
@@ -20,6 +19,11 @@ Choices: TypeAlias = Mapping[str, tuple[Any, ...]]
 """Of each field that is tried, the values; ``updates`` are in multiples of the preset's."""
 
 PAPER = "tiMe (paper)"
+# Contextual SAC's contexts, by the variant of tiMe that draws its own so.
+SAMPLING = {"paper": "paper contexts", "default": "tiMe contexts"}
+CONTEXTUAL_SAC = {variant: f"contextual SAC ({name})" for variant, name in SAMPLING.items()}
+PEARL_LATENTS = 5  # of PEARL's z in all of its experiments
+
 NETWORKS = ((128, 128), (256, 256))
 RATES = (1e-4, 3e-4, 1e-3)
 
@@ -52,9 +56,33 @@ ROBOTS: dict[str, Choices] = {
     },
 }
 BASELINES: dict[str, dict[str, Choices]] = {
-    "point-goal": {"pooled": SAC_OF_ALL, **{f"contextual SAC ({x})": CONTEXTUAL for x in SAMPLING.values()}},
+    "point-goal": {"pooled": SAC_OF_ALL, **dict.fromkeys(CONTEXTUAL_SAC.values(), CONTEXTUAL)},
     "halfcheetah-velocity": ROBOTS,
     "hopper-velocity": ROBOTS,
+}
+
+# The best of docs/results/baselines, by family and method.
+CHOSEN: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("point-goal", CONTEXTUAL_SAC["paper"]): {
+        "updates": 2,
+        "batch_size": 64,
+        "hidden": (128, 128),
+        "learning_rate": 3e-4,
+        "target_entropy": -4.0,
+        "latent_dim": 32,
+        "queries": 16,
+        "encoder_hidden": (256, 256),
+    },
+    ("point-goal", CONTEXTUAL_SAC["default"]): {
+        "updates": 1,
+        "batch_size": 128,
+        "hidden": (128, 128),
+        "learning_rate": 3e-3,
+        "target_entropy": -4.0,
+        "latent_dim": 2,
+        "queries": 1,
+        "encoder_hidden": (256, 256),
+    },
 }
 
 
@@ -90,8 +118,8 @@ def preset(experiment: Experiment, method: str) -> Configuration:
     """
     default = replace(experiment.teach["default"], logs="own")
     if experiment.family == "point-goal":
-        contextual = {f"contextual SAC ({name})": variant for variant, name in SAMPLING.items()}
-        return default if method == "pooled" else contextual_config(experiment, contextual[method])
+        variants = {name: variant for variant, name in CONTEXTUAL_SAC.items()}
+        return default if method == "pooled" else _contextual_sac(experiment, variants[method])
     robots: dict[str, Configuration] = {
         "pooled (TD3BC)": default,
         "pooled (BCQ)": replace(experiment.teach["paper"], logs="own"),
@@ -101,11 +129,33 @@ def preset(experiment: Experiment, method: str) -> Configuration:
     return robots[method]
 
 
+def _contextual_sac(experiment: Experiment, variant: str) -> ContextualSAC:
+    """Contextual SAC with contexts drawn as for a variant of tiMe: the pooled SAC's networks, and tiMe's f."""
+    pooled, distill = experiment.teach["default"].algorithm, experiment.distill[variant]
+    assert isinstance(pooled, SAC)
+    student = experiment.distill["default"].student
+    return ContextualSAC(
+        # Half a minibatch of each of the three MDPs: half again as much as the pooled agent reads at an update.
+        sac=replace(pooled, batch_size=pooled.batch_size // 2),
+        context=distill.context,
+        queries=distill.queries,
+        encoder_hidden=student.encoder_hidden,
+        latent_dim=PEARL_LATENTS,
+        reward_model=distill.reward_model,
+        updates=experiment.teach["default"].updates,
+    )
+
+
+def chosen(experiment: Experiment, method: str, scale: Scale) -> Configuration:
+    """A baseline as the figures have it: the best of its configurations at laptop scale, where they were tried."""
+    return configured(preset(experiment, method), CHOSEN[experiment.family, method] if scale == "laptop" else {})
+
+
 def configured(base: Configuration, values: Mapping[str, Any]) -> Configuration:
     """The configuration with these values; its algorithm has those of which it has no field itself."""
     own: dict[str, Any] = {name: value for name, value in values.items() if hasattr(base, name)}
     of_algorithm = {name: value for name, value in values.items() if name not in own}
-    own["updates"] = round(own["updates"] * base.updates)
+    own["updates"] = round(own.get("updates", 1) * base.updates)
     match base:
         case TeachConfig():
             algorithm: Any = base.algorithm

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +37,7 @@ from bmrl.figures.figure2 import (
 from bmrl.figures.style import method_names
 from bmrl.learned import load_learners, load_student
 from bmrl.networks import Normaliser
+from bmrl.reproduce.configurations import CONTEXTUAL_SAC, SAMPLING, chosen
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.runs.checkpoint import load_tree, save_tree
 from bmrl.runs.metrics import read_metrics
@@ -49,11 +49,7 @@ from bmrl.types import Watch
 POINTS = 20  # of a curve
 CURVE_EPISODES = 5  # of tiMe in each MDP, and rollouts behind a value, at each point
 RETURN = -67.0  # half again the optimum: the first moves of an agent that is not told the goal are blind
-PEARL_LATENTS = 5  # of PEARL's z in all of its experiments
 SLACK = 1.05  # times the optimum, for an agent that learned its one goal
-
-# The variants of contextual SAC's rows, by the variant of tiMe that draws its contexts so.
-SAMPLING = {"paper": "paper contexts", "default": "tiMe contexts"}
 
 
 def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
@@ -61,28 +57,15 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
     found = []
     for seed in seeds:
         experiment = get_experiment("point-goal", scale, seed)
-        contextual = {variant: contextual_config(experiment, variant) for variant in SAMPLING}
+        contextual = {}
+        for variant, method in CONTEXTUAL_SAC.items():
+            baseline = chosen(experiment, method, scale)
+            assert isinstance(baseline, ContextualSAC)
+            contextual[variant] = baseline
         config = {"experiment": to_json(experiment), "contextual": {k: to_json(x) for k, x in contextual.items()}}
         work = functools.partial(one_seed, experiment, contextual, runs / f"figure2-{seed}")
         found.append(Unit(f"seed-{seed}", config, work))
     return found
-
-
-def contextual_config(experiment: Experiment, variant: str) -> ContextualSAC:
-    """Contextual SAC with contexts drawn as for a variant of tiMe: the pooled SAC's networks, and tiMe's f."""
-    pooled, distill = experiment.teach["default"].algorithm, experiment.distill[variant]
-    assert isinstance(pooled, SAC)
-    student = experiment.distill["default"].student
-    return ContextualSAC(
-        # Half a minibatch of each of the three MDPs: half again as much as the pooled agent reads at an update.
-        sac=replace(pooled, batch_size=pooled.batch_size // 2),
-        context=distill.context,
-        queries=distill.queries,
-        encoder_hidden=student.encoder_hidden,
-        latent_dim=PEARL_LATENTS,
-        reward_model=distill.reward_model,
-        updates=experiment.teach["default"].updates,
-    )
 
 
 # ---------------------------------------------------------------------- a seed
@@ -231,7 +214,8 @@ Here, for each of the seeds {seeds}:
   drawn from a product of Gaussians, one a transition of a context. The network that says these Gaussians learns from
   the critic loss and 0.1 KL(q || N(0, I)) alone. With *paper contexts* it sees one random transition of the same batch
   in training, and the latest one of the running episode in the test. With *tiMe contexts* it sees those of the default
-  tiMe: of any batch, with rewards relabelled by a learned model, and the whole running episode in the test.
+  tiMe: of any batch, with rewards relabelled by a learned model, and the whole running episode in the test. Networks,
+  rates and the like are the best of eight [configurations](../baselines/README.md) for either.
 - **tiMe**, our default, and **tiMe (paper)**, with the contexts, the f and the optimiser of the paper.
 
 ![returns and values over training, the pooled agent's path, tiMe's final positions](figure2.png)
