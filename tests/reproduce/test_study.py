@@ -128,9 +128,10 @@ def test_committed_results_are_of_the_configurations_of_today(path, tmp_path):
     data = json.loads(path.read_text())
     ledger = Ledger(path, data["study"], data["scale"])
     units = {unit.name: unit for unit in STUDIES[data["study"]].units(data["scale"], [*range(20), 100], tmp_path)}
-    assert data["units"].keys() <= units.keys()
     # gpu: which benchmarks.gpu_experiment made, with fewer updates; identity: of before HalfCheetah's logs were shared
+    # and parts of many students were cut
     if path.parent.name not in ("gpu", "identity"):
+        assert data["units"].keys() <= units.keys()
         assert all(ledger.has(units[name]) for name in data["units"])
 
 

@@ -1,7 +1,7 @@
 """How training contexts are drawn."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Int
 from bmrl.batch_rl.replay import Replay
 from bmrl.types import Transition
 
+Draw: TypeAlias = Literal["transitions", "prefix", "mixed"]
+
 
 @dataclass(frozen=True)
 class ContextConfig:
@@ -18,7 +20,7 @@ class ContextConfig:
 
     size: int = 16  # the largest context
     vary_size: bool = True  # sizes uniform in 0 ... size (so the blank identity is trained), else always ``size``
-    draw: Literal["transitions", "prefix", "mixed"] = "mixed"  # from anywhere; an episode's first ones; half each
+    draw: Draw = "mixed"  # from anywhere; an episode's first ones; half each
     relabel: bool = True  # (s, a, s') from any MDP's batch, with the reward that this MDP would have paid
 
 

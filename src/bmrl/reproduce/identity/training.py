@@ -7,7 +7,7 @@ import numpy as np
 
 from bmrl.batch_rl import BCQ
 from bmrl.batch_rl.replay import Replay, select
-from bmrl.distill.contexts import ContextConfig
+from bmrl.distill.contexts import ContextConfig, Draw
 from bmrl.distill.distill import DistillConfig, Parts, TDConfig
 from bmrl.evaluate.agents import StudentAgent
 from bmrl.evaluate.evaluate import learner_agent, nearest
@@ -31,17 +31,19 @@ from bmrl.reproduce.study import Row
 
 PROPOSERS = "paper"  # the learners for which G_S and xi_S have something to say: BCQ
 LOGGED = 16  # transitions of a context of logs, for students that were trained with other contexts
+DRAWS: tuple[Draw, ...] = ("mixed", "transitions", "prefix")
+BATCHES = ("whole", "first third", "last third", "random third")
 
 
 # ---------------------------------------------------------------------- contexts in training
 
 
-def contexts_in_training(setting: Setting) -> list[Row]:
-    """Students trained with contexts of other sizes, drawn in other ways; at test their own episodes, or logs."""
+def contexts_in_training(setting: Setting, draw: Draw) -> list[Row]:
+    """Students trained with contexts of many sizes, drawn in one way; at test their own episodes, or logs."""
     logs, mdps, rows = logs_of_tests(setting), setting.family.test_mdps(), []
     with working_on(setting) as run:
         lesson = lesson_of(run)
-        for context in _contexts()[: setting.conditions]:
+        for context in _contexts(draw)[: setting.conditions]:
             config = replace(setting.short, context=context)
             name = "base" if config == setting.short else f"context-{context.draw}-{context.size}"
             name += "" if context.relabel else "-as-logged"
@@ -56,47 +58,44 @@ def contexts_in_training(setting: Setting) -> list[Row]:
     return rows
 
 
-def _contexts() -> list[ContextConfig]:
-    """The default first; then one choice after the other is changed."""
-    sizes = [ContextConfig(size, draw=draw) for size in (16, 1) for draw in ("mixed", "transitions", "prefix")]
-    return [*sizes, ContextConfig(64), *(replace(x, relabel=False) for x in sizes[:3])]
+def _contexts(draw: Draw) -> list[ContextConfig]:
+    """Of the default's size and smaller, and of the default's size as logged; larger ones of the default's draw."""
+    found = [ContextConfig(16, draw=draw), ContextConfig(1, draw=draw), ContextConfig(16, draw=draw, relabel=False)]
+    return [*found, ContextConfig(64)] if draw == ContextConfig().draw else found
 
 
 # ---------------------------------------------------------------------- how many MDPs, and which batches
 
 
-def counts(setting: Setting) -> list[Row]:
-    """Students of K evenly spread train MDPs, without and with virtual ones, beside the nearest one's learner."""
+def of_few(setting: Setting, count: int) -> list[Row]:
+    """Students of ``count`` evenly spread train MDPs, without and with virtual ones, and the nearest one's learner."""
     rows = []
     with working_on(setting) as run:
         whole, groups = lesson_of(run), {**splits(setting.family), "held out": held_out(setting)}
-        for count in setting.counts:
-            lesson = by_themselves(setting, whole, count)
-            for kind, config in bases(setting).items():
-                name = kind if count == len(whole.mdps) else f"{kind}-of-{count}"
-                rows += short_rows(setting, "k", f"{kind}, {count}", lesson, config, name, groups)
-            if count < setting.filled:
-                name = f"virtual-of-{count}"
-                filled = with_virtual(setting, name, lesson)
-                rows += short_rows(setting, "k", f"virtual, {count}", filled, setting.short, name, groups)
-                if count == setting.few:
-                    for kind, taught in (("longer", lesson), ("longer virtual", filled)):
-                        name = f"{kind.replace(' ', '-')}-of-{count}"
-                        rows += short_rows(setting, "k", f"{kind}, {count}", taught, setting.longer, name, groups)
-            for split, mdps in groups.items():
-                which = nearest(mdps, lesson.mdps, setting.family)
-                learners = lesson.learners
-                agent = learner_agent(learners.algorithm, learners.states, which, setting.episodes)
-                rows += tested(setting, "k", f"nearest, {count}", "nearest MDP", agent, split, mdps)[0]
-    return [_with_distance(row, whole) for row in rows]
+        lesson = by_themselves(setting, whole, count)
+        for kind, config in bases(setting).items():
+            name = kind if count == len(whole.mdps) else f"{kind}-of-{count}"
+            rows += short_rows(setting, "k", kind, lesson, config, name, groups)
+        if count < setting.filled:
+            name = f"virtual-of-{count}"
+            filled = with_virtual(setting, name, lesson)
+            rows += short_rows(setting, "k", "virtual", filled, setting.short, name, groups)
+            if count == setting.few:
+                for kind, taught in (("longer", lesson), ("longer virtual", filled)):
+                    name = f"{kind.replace(' ', '-')}-of-{count}"
+                    rows += short_rows(setting, "k", kind, taught, setting.longer, name, groups)
+        for split, mdps in groups.items():
+            which = nearest(mdps, lesson.mdps, setting.family)
+            learners = lesson.learners
+            agent = learner_agent(learners.algorithm, learners.states, which, setting.episodes)
+            rows += tested(setting, "k", "nearest", "nearest MDP", agent, split, mdps)[0]
+    return [_with_distance(row, lesson) for row in rows]
 
 
-def _with_distance(row: Row, whole: Lesson) -> Row:
+def _with_distance(row: Row, lesson: Lesson) -> Row:
     """The row with K, and the distance of its MDP from the nearest of the K train MDPs, m/s."""
-    kind, count = row["condition"].split(", ")
-    at = velocities(whole.some(int(count)).mdps)
-    distance = float(np.abs(at - row["mdp"]["target_velocity"]).min())
-    return {**row, "condition": kind, "k": int(count), "distance": round(distance, 3)}
+    distance = float(np.abs(velocities(lesson.mdps) - row["mdp"]["target_velocity"]).min())
+    return {**row, "k": len(lesson.mdps), "distance": round(distance, 3)}
 
 
 def bases(setting: Setting) -> dict[str, DistillConfig]:
@@ -105,26 +104,26 @@ def bases(setting: Setting) -> dict[str, DistillConfig]:
     return {"base": setting.short, "mean": mean}
 
 
-def batches(setting: Setting) -> list[Row]:
-    """Learners taught anew from parts of the same buffers, and students of these."""
+def batches(setting: Setting, name: str) -> list[Row]:
+    """Learners taught anew from a part of the same buffers, and a student of these."""
     rng = np.random.default_rng(setting.experiment.seed)
-    thirds: dict[str, Callable[[int], np.ndarray]] = {
+    parts: dict[str, Callable[[int], np.ndarray]] = {
         "whole": np.arange,
         "first third": lambda n: np.arange(n // 3),
         "last third": lambda n: np.arange(n - n // 3, n),
         "random third": lambda n: np.sort(rng.permutation(n)[: n // 3]),
     }
-    rows = []
+    place = f"batches-{name.replace(' ', '-')}"
     with working_on(setting) as run:
         lesson = lesson_of(run).some(setting.eight)
-        for condition, choose in list(thirds.items())[: setting.conditions]:
-            name = f"batches-{condition.replace(' ', '-')}"
-            part = taught_anew(setting, name, lesson, Replay(tuple(select(log, choose) for log in lesson.logs.logs)))
-            learners, own = part.learners, np.arange(len(part.mdps))
-            agent = learner_agent(learners.algorithm, learners.states, own, setting.episodes)
-            rows += tested(setting, "batches", condition, "learners", agent, "train", part.mdps)[0]
-            rows += short_rows(setting, "batches", condition, part, setting.short, name, splits(setting.family))
-    return rows
+        chosen = Replay(tuple(select(log, parts[name]) for log in lesson.logs.logs))
+        part = taught_anew(setting, place, lesson, chosen)
+        learners, own = part.learners, np.arange(len(part.mdps))
+        agent = learner_agent(learners.algorithm, learners.states, own, setting.episodes)
+        return [
+            *tested(setting, "batches", name, "learners", agent, "train", part.mdps)[0],
+            *short_rows(setting, "batches", name, part, setting.short, place, splits(setting.family)),
+        ]
 
 
 # ---------------------------------------------------------------------- what f learns from, and ablations
@@ -152,16 +151,15 @@ def td(setting: Setting) -> list[Row]:
         ]
 
 
-def ablations(setting: Setting) -> list[Row]:
-    """Both base students, each without one part of the method."""
-    rows = []
+def ablations(setting: Setting, kind: str) -> list[Row]:
+    """One of the base students, and the same without one part of the method each."""
+    rows, base = [], bases(setting)[kind]
     with working_on(setting, learners=PROPOSERS) as run:
         lesson = lesson_of(run, PROPOSERS)
-        for kind, base in bases(setting).items():
-            for condition, config in list(ablated(base).items())[: setting.conditions]:
-                name = f"bcq-{kind}" + ("" if config == base else f"-{condition.replace(' ', '-')}")
-                found = short_rows(setting, "ablations", condition, lesson, config, name, splits(setting.family))
-                rows += [{**row, "kind": kind} for row in found]
+        for condition, config in list(ablated(base).items())[: setting.conditions]:
+            name = f"bcq-{kind}" + ("" if config == base else f"-{condition.replace(' ', '-')}")
+            found = short_rows(setting, "ablations", condition, lesson, config, name, splits(setting.family))
+            rows += [{**row, "kind": kind} for row in found]
     return rows
 
 
