@@ -16,8 +16,8 @@ from unittest import mock
 from bmrl import parallel, pipeline
 from bmrl.baselines.contextual_sac import ContextualSAC
 from bmrl.experiments import get_experiment
-from bmrl.reproduce import figure2
 from bmrl.reproduce.configurations import CONTEXTUAL_SAC, preset
+from bmrl.reproduce.learned_baselines import learn_contextual
 from bmrl.runs.checkpoint import save_checkpoint
 from torture import Section
 from torture.kills import interrupt, signals_section
@@ -73,7 +73,7 @@ def contextual(run: pipeline.Run) -> None:
     """Contextual SAC as figure 2 trains it."""
     config = preset(run.experiment, CONTEXTUAL_SAC["default"])
     assert isinstance(config, ContextualSAC)
-    figure2.learn_contextual(run, config, "default")
+    learn_contextual(run, config, "default")
 
 
 def resume_stage(stage: Stage, run: pipeline.Run, place: Path) -> dict[str, str | None]:

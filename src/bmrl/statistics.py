@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-RESAMPLES = 10_000
+RESAMPLES, LEVEL = 10_000, 0.95  # of the bootstrap
 FEW = 3  # seeds: a verdict needs as many
 PART = 0.75  # of the cases: a claim that is true in as many holds in part
 ERRORS = 2.0  # standard errors beyond which a difference counts
@@ -18,11 +18,11 @@ def iqm(values: Sequence[float] | np.ndarray, axis: int = -1) -> np.ndarray:
     return np.take(ordered, np.arange(count // 4, count - count // 4), axis=axis).mean(axis)
 
 
-def bootstrap_interval(values: Sequence[float] | np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """The percentile bootstrap interval of the interquartile mean of values [n], resampled with replacement."""
+def bootstrap_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of the interquartile mean of values [n], resampled with replacement."""
     values = np.asarray(values, float)
-    drawn = values[np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))]
-    tail = (1 - level) / 2
+    drawn = values[np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))]
+    tail = (1 - LEVEL) / 2
     low, high = np.quantile(iqm(drawn), [tail, 1 - tail])
     return float(low), float(high)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from reproduce.test_dynamics import random_batches, untrained
+from reproduce.toy import random_batches, untrained
 
 from bmrl import pipeline
 from bmrl.batch_rl import BCQ, TD3BC

@@ -139,7 +139,6 @@ def test_the_tables_say_what_the_rows_say(tmp_path):
     assert "| 1.475 m/s | G_S, xi_S | 8 | −24 | −25 | 1 |  |" in text
     assert "| CEM on Q_S earns less than tiMe | 25 | 2 of 2 | 6 of 6 | too few seeds |" in text
     assert "A caution" not in text
-    assert "after 1" not in text
 
 
 def test_a_teacher_short_of_its_fixed_point_is_told(tmp_path):
@@ -153,7 +152,7 @@ def test_a_page_of_some_units_says_what_is_missing(kept, tmp_path):
     rows = [row for row in rows_of(seeds=(0,)) if kept in row]
     text = page(rows, tmp_path)
     assert "not measured yet" in text
-    assert "The paper's claim **" not in text
+    assert "The paper's claim: **" not in text
     assert ("## Returns" in text, "## Values" in text) == (kept == "method", kept == "actions")
     assert (tmp_path / "cem-ablation.png").is_file()
 

@@ -22,7 +22,7 @@ def scratch(tmp_path_factory):
     sac = SAC(hidden=(8,), batch_size=8)
     config = replace(experiment.collect, transitions=2500, warmup=200, sac=sac)
     mdps = get_family("point-goal").test_mdps()[:2]
-    return Scratch(experiment, mdps, config, experiment.teach, 2, tmp_path_factory.mktemp("scratch") / "run")
+    return Scratch(experiment, mdps, config, 2, tmp_path_factory.mktemp("scratch") / "run")
 
 
 def test_sac_from_scratch_is_tested_along_its_way_and_at_its_end(scratch):

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from reproduce.test_dynamics import tiny, untrained
+from reproduce.toy import tiny, untrained
 
 from bmrl import pipeline
 from bmrl.distill.distill import initial_state, train_statistics

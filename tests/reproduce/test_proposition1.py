@@ -19,7 +19,7 @@ from bmrl.tabular import SCHEDULES
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     found = []
-    for unit in units("smoke", [0, 1], tmp_path_factory.mktemp("runs")):
+    for unit in units("smoke", [0, 1, 2], tmp_path_factory.mktemp("runs")):
         found += [{"unit": unit.name, **row} for row in unit.work()]
     return found
 
@@ -60,7 +60,7 @@ def test_worked_example_follows_the_larger_share(rows):
 
 def test_q_learning_ends_at_the_corrected_limit(rows):
     limits = part(rows, "conventions")
-    assert len(limits) == 2
+    assert len(limits) == 3
     for row in limits:
         assert max(row["values"], row["visited"]) < 1e-8
         np.testing.assert_allclose(row["unvisited"], row["predicted"])
@@ -121,17 +121,21 @@ def test_verdicts_follow_the_rows(rows):
     assert table_verdicts(far)[0] == "does not hold"
 
 
+def test_two_seeds_are_too_few_for_a_verdict(rows):
+    assert set(table_verdicts([row for row in rows if row["unit"] != "seed-2"])) == {"too few seeds"}
+
+
 def test_verdicts_need_every_seed(rows):
     other = {"pooled": "told", "told": "pooled"}
     turned = [row | {"method": other.get(row["method"], row["method"])} if "method" in row else row for row in rows]
-    assert table_verdicts(turned)[1] == "does not hold: on 0 of 2 seeds"
+    assert table_verdicts(turned)[1] == "does not hold: on 0 of 3 seeds"
     far = [
         row | {"absorbing": row["self_loop"]} if row["part"] == "convergence" and row["unit"] == "seed-1" else row
         for row in rows
     ]
     assert table_verdicts(far)[0] == "does not hold"
     first = [new if row["unit"] == "seed-1" else row for row, new in zip(rows, turned, strict=True)]
-    assert table_verdicts(first)[1] == "does not hold: on 1 of 2 seeds"
+    assert table_verdicts(first)[1] == "does not hold: on 2 of 3 seeds"
 
 
 def pictures(text):
@@ -144,7 +148,7 @@ def test_page_shows_every_picture(rows, tmp_path):
     for name in pictures(text):
         with Image.open(tmp_path / name) as picture:
             picture.verify()
-    assert "Not computed yet" not in text and "random MDPs of 2 seeds" in text
+    assert "Not computed yet" not in text and "random MDPs of 3 seeds" in text
     assert "| near-expert: a_i in 90 % of M_i's | 0.95 | 0.95 | 0.60 | a1 | 9.47 | 10.00 | 0.00 |" in text
 
 

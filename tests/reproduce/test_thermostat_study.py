@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from reproduce.test_dynamics import tiny as tiny_of_robots
-from reproduce.test_dynamics import untrained
+from reproduce.toy import tiny as tiny_of_robots
+from reproduce.toy import untrained
 
 from bmrl import pipeline
 from bmrl.batch_rl import SVG
@@ -148,13 +148,14 @@ def made_up(seed=0, student=9.5, logged=0.0, mpc=10.0, online=2.0):
 
 def test_verdict_by_hand():
     better, share = page.verdict(made_up()).split("\n")
-    assert "each house: holds** (10 of 10 houses, median of 1 seed; 9.5 EUR" in better
-    assert "each house: holds** (10 of 10; the median house has 95.0%" in share
+    assert "each house: too few seeds** (10 of 10 houses, median of 1 seed; 9.5 EUR" in better
+    assert "each house: too few seeds** (10 of 10; the median house has 95.0%" in share
     # The oracle is the better of the two, and the median over the seeds counts.
     assert page.scores(made_up(online=19.0))[0].shares == pytest.approx(np.full(10, 0.5))
     three = made_up(0) + made_up(1, student=8.0) + made_up(2, student=9.1)
-    assert "does not" not in page.verdict(three) and "the median house has 91.0%" in page.verdict(three)
-    assert page.verdict(made_up(student=-1.0)).count("does not hold") == 2
+    assert page.verdict(three).count(": holds**") == 2 and "the median house has 91.0%" in page.verdict(three)
+    worse = [x for seed in range(3) for x in made_up(seed, student=-1.0)]
+    assert page.verdict(worse).count("does not hold") == 2
     assert page.verdict(made_up()[:-1]).startswith("Not all units")
 
 

@@ -22,6 +22,7 @@ from bmrl.families.base import Family, Parameters
 from bmrl.networks.set_encoder import Evidence
 from bmrl.runs.storage import MANIFEST
 
+LOGGED = 64  # transitions of a log that are a context
 TEST_SEED = 1_000_003  # test episodes start elsewhere than those of collection, which are seeded with the run's seed
 
 
@@ -42,9 +43,9 @@ def context_batches(path: Path) -> list[Batch]:
     return [read_batch(path)] if (path / MANIFEST).exists() else read_batches(path)
 
 
-def evidence_of_log(student: Student, log: Log, size: int = 64) -> Evidence:
-    """Evidence of up to ``size`` transitions, evenly spread over a log."""
-    index = np.linspace(0, log.size - 1, min(size, log.size)).astype(int)
+def evidence_of_log(student: Student, log: Log) -> Evidence:
+    """Evidence of `LOGGED` transitions, or as many as there are, evenly spread over a log."""
+    index = np.linspace(0, log.size - 1, min(LOGGED, log.size)).astype(int)
     return Evidence(student.encoder.observe(log.take(index)).sum(0), jnp.float32(len(index)))
 
 

@@ -1,45 +1,32 @@
 """The baselines of figures 2 and 3 in other configurations, as many of each, tried in validation MDPs."""
 
 import functools
-import hashlib
-import json
-import logging
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bmrl import pipeline
-from bmrl.baselines.contextual_sac import ContextualSAC
-from bmrl.batch_rl.replay import Replay, best_episodes, pool
-from bmrl.batch_rl.teach import TeachConfig
 from bmrl.config import to_json
-from bmrl.evaluate.agents import Agent, ContextualAgent, FixedAgent
-from bmrl.evaluate.evaluate import evaluate, learner_agent, rows_of, student_agent
+from bmrl.evaluate.agents import Agent, FixedAgent
+from bmrl.evaluate.evaluate import evaluate, rows_of, student_agent
 from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.families import get_family
 from bmrl.families.base import Parameters
 from bmrl.figures.conditions import plot_conditions
 from bmrl.figures.style import mdp_name, method_colour, number
-from bmrl.learned import load_learners, load_student
+from bmrl.learned import load_student
 from bmrl.reproduce.configurations import BASELINES, PAPER, Configuration, tries, value
-from bmrl.reproduce.figure2 import learn_contextual
-from bmrl.reproduce.lesson import lesson_of, student_of
+from bmrl.reproduce.learned_baselines import baseline_rows, slug
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit, plain
-from bmrl.runs.training import DivergedError
-from bmrl.sources import batch_sources
 
 TRIES = 8  # of each baseline: its preset, and random ones
 EPISODES = 10  # in each MDP
 PICTURE = "baselines.png"
 TIME, FIXED = "tiMe", ("standing still", "uniform actions")
-
-log = logging.getLogger(__name__)
 
 
 def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
@@ -58,18 +45,20 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
                 for which, config in enumerate(tries(experiment, method, count)):
                     work = functools.partial(tried, experiment, directory, method, config)
                     told = {**data, **learners, "tried": to_json(config)}
-                    found.append(Unit(f"{name}/seed-{seed}/{_slug(method)}/{which}", told, work))
+                    found.append(Unit(f"{name}/seed-{seed}/{slug(method)}/{which}", told, work))
     return found
 
 
-def _slug(method: str) -> str:
-    return re.sub(r"\W+", "-", method).strip("-")
+def split_of(name: str) -> str:
+    """Where a family's configurations are tried: validation MDPs, but train MDPs where the test is in these, too."""
+    family = get_family(name)
+    return "train" if family.test_mdps() == family.train_mdps() else "validation"
 
 
 def mdps_of(name: str) -> Sequence[Parameters]:
-    """Where a family's configurations are tried: validation MDPs, but train MDPs where the test is in these, too."""
+    """The MDPs of that split."""
     family = get_family(name)
-    return family.train_mdps() if family.test_mdps() == family.train_mdps() else family.validation_mdps()
+    return family.train_mdps() if split_of(name) == "train" else family.validation_mdps()
 
 
 # ---------------------------------------------------------------------- trials
@@ -77,57 +66,28 @@ def mdps_of(name: str) -> Sequence[Parameters]:
 
 def references(experiment: Experiment, directory: Path) -> list[Row]:
     """tiMe, and acting without having learned anything."""
-    family = get_family(experiment.family)
+    family, seed, mdps = get_family(experiment.family), experiment.seed, mdps_of(experiment.family)
     with working_run(experiment, directory, students=("default",)) as run:
         student, config = load_student(run.directory / "students" / "default")
-    slots = [mdp for mdp in mdps_of(family.name) for _ in range(EPISODES)]
     agents: dict[str, Agent] = {
-        TIME: student_agent(student, config.context, "episode", slots),
+        TIME: student_agent(student, config.context, "episode", [mdp for mdp in mdps for _ in range(EPISODES)]),
         **{name: FixedAgent(family.action_dim, uniform=name == FIXED[1]) for name in FIXED},
     }
-    return [row for method, agent in agents.items() for row in _rows(experiment, method, agent)]
+    rows = []
+    for method, agent in agents.items():
+        told = {"method": method, "variant": "", "split": split_of(family.name)}
+        context = "episode" if method == TIME else "none"
+        rows += rows_of(family, mdps, evaluate(family, mdps, agent, EPISODES, seed), seed=seed, context=context, **told)
+    return rows
 
 
 def tried(experiment: Experiment, directory: Path, method: str, config: Configuration) -> list[Row]:
-    """What a configuration of a baseline earns; nothing, where it diverges."""
-    values = {name: value(config, name) for name in BASELINES[experiment.family][method]}
+    """What a configuration of a baseline earns."""
+    name = experiment.family
+    values = {field: value(config, field) for field in BASELINES[name][method]}
     with working_run(experiment, directory, ("paper",) if method == PAPER else ()) as run:
-        try:
-            rows = _rows(experiment, method, _agent(run, method, config))
-        except DivergedError as error:
-            log.warning("%s", error)
-            about = {"method": method, "family": experiment.family, "seed": experiment.seed}
-            rows = [{**about, "mdp": mdp, "return_mean": None} for mdp in mdps_of(experiment.family)]
+        rows = baseline_rows(run, method, config, split_of(name), mdps_of(name), EPISODES)
     return [{**row, "configuration": values} for row in rows]
-
-
-def _agent(run: pipeline.Run, method: str, config: Configuration) -> Agent:
-    """What learns so, found in the run's directory or taught first."""
-    name = f"{_slug(method)}-{hashlib.sha256(json.dumps(to_json(config), sort_keys=True).encode()).hexdigest()[:8]}"
-    mdps = mdps_of(run.experiment.family)
-    match config:
-        case TeachConfig():
-            path, share = run.directory / "tried" / name, config.best
-
-            def load() -> Replay:
-                return pool(best_episodes(pipeline.load_replay(run), share))
-
-            pipeline.learn(run, f"tried-{name}", path, config, batch_sources(run.directory), load)
-            algorithm, states, _ = load_learners(path, config)
-            return learner_agent(algorithm, states, np.zeros(len(mdps), int), EPISODES)
-        case ContextualSAC():
-            return ContextualAgent(config, learn_contextual(run, config, f"tried-{name}"))
-    own = pipeline.Run(run.directory / "tried" / name, run.experiment)
-    student = student_of(own, lesson_of(run, "paper"), config)
-    return student_agent(student, config.context, "episode", [mdp for mdp in mdps for _ in range(EPISODES)])
-
-
-def _rows(experiment: Experiment, method: str, agent: Agent) -> list[Row]:
-    family, mdps, seed = get_family(experiment.family), mdps_of(experiment.family), experiment.seed
-    split = "validation" if mdps == family.validation_mdps() else "train"
-    context = "episode" if method.startswith((TIME, "contextual SAC")) else "none"
-    result = evaluate(family, mdps, agent, EPISODES, seed)
-    return rows_of(family, mdps, result, method=method, variant="", split=split, seed=seed, context=context)
 
 
 # ---------------------------------------------------------------------- the page

@@ -45,7 +45,8 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
             found.append(Unit(f"{unit}/tiMe", to_json(experiment), work))
             if seed == 0 and name == FAMILIES[0]:
                 much = replace(scratch.collect, transitions=LONGER * scratch.collect.transitions)
-                longer = Scratch(experiment, scratch.mdps[1:2], much, {}, 60, runs / f"{name}-longer-{seed}")
+                untaught = replace(experiment, teach={})
+                longer = Scratch(untaught, scratch.mdps[1:2], much, 60, runs / f"{name}-longer-{seed}")
                 found.append(Unit(f"{unit}/longer", longer.config, functools.partial(from_scratch, longer)))
     return found
 

@@ -192,7 +192,7 @@ def by_seed(rows: Sequence[Row]) -> list[Agreement]:
 
 def verdicts(found: Mapping[str, Sequence[Agreement]]) -> str:
     """Markdown: what is claimed, which holds if it does in every group and seed."""
-    every, seeds = [one for group in found.values() for one in group], max(map(len, found.values()))
+    every, seeds = [one for group in found.values() for one in group], min(map(len, found.values()))
     claims = {
         "Estimates are nearer to true returns than what was logged is": [x.error < x.error_logged for x in every],
         "They rank the MDPs better than what was logged does": [x.rank > x.rank_logged for x in every],

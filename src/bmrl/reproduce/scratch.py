@@ -7,7 +7,6 @@ import numpy as np
 
 from bmrl import pipeline
 from bmrl.batch_rl import SAC
-from bmrl.batch_rl.teach import TeachConfig
 from bmrl.collect import CollectConfig, collect
 from bmrl.config import to_json
 from bmrl.evaluate.evaluate import evaluate, learner_agent, rows_of
@@ -29,10 +28,9 @@ CURVES = ("return_mean", "return_std", "length_mean")  # over the interactions
 class Scratch:
     """SAC from scratch in some MDPs, and what a batch-RL learner makes of the data it logged."""
 
-    experiment: Experiment
+    experiment: Experiment  # its phase 1 learns from the logged data afterwards
     mdps: tuple[Parameters, ...]
     collect: CollectConfig
-    teach: dict[str, TeachConfig]  # what learns from the logged data afterwards
     points: int  # of the curve
     directory: Path
 
@@ -43,7 +41,7 @@ class Scratch:
             "seed": self.experiment.seed,
             "mdps": list(self.mdps),
             "collect": to_json(self.collect),
-            "teach": to_json(self.teach),
+            "teach": to_json(self.experiment.teach),
             "points": self.points,
             "episodes": self.experiment.episodes,
         }
@@ -61,7 +59,7 @@ def scratch_of(name: str, scale: Scale, seed: int, runs: Path) -> Scratch:
     sac = SAC() if scale != "smoke" else SAC(hidden=(16,), batch_size=16)
     tests = get_family(experiment.family).test_mdps()
     online = replace(experiment.collect, sac=sac)
-    return Scratch(experiment, tests, online, experiment.teach, 60, runs / f"{name}-scratch-{seed}")
+    return Scratch(experiment, tests, online, 60, runs / f"{name}-scratch-{seed}")
 
 
 def from_scratch(scratch: Scratch) -> list[Row]:
@@ -71,7 +69,7 @@ def from_scratch(scratch: Scratch) -> list[Row]:
     with pipeline.working_on(directory, scratch.config):
         collect_scratch(scratch)
         rows, run = _curves(scratch), pipeline.Run(directory, experiment)
-        for name, config in scratch.teach.items():
+        for name, config in experiment.teach.items():
             pipeline.teach_stage(run, name, resume=True)
             algorithm, states, _ = load_learners(directory / "teachers" / name, config)
             agent = learner_agent(algorithm, states, np.arange(len(mdps)), experiment.episodes)

@@ -25,7 +25,7 @@ def parts_of(setting: Setting) -> dict[str, Callable[[], list[Row]]]:
         },
         **{
             f"batches-{name.replace(' ', '-')}": functools.partial(training.batches, setting, name)
-            for name in training.BATCHES[some]
+            for name in list(training.BATCHES)[some]
         },
         "td": functools.partial(training.td, setting),
         **{

@@ -67,7 +67,7 @@ class Setting:
     sizes: tuple[int, ...]  # of contexts
     counts: tuple[int, ...]  # of train MDPs
     filled: int  # train MDPs that virtual ones fill up to
-    eight: int  # train MDPs of the part on batch quality
+    batch_mdps: int  # train MDPs of the part on batch quality
     velocities: tuple[float, ...]  # of the sweep
     conditions: int | None  # how many of a part's conditions are done; None: all
 
@@ -109,7 +109,7 @@ def setting_of(scale: Scale, seed: int, runs: Path) -> Setting:
         sizes=(1, 4) if smoke else (1, 4, 16, 64, 256),
         counts=(2,) if smoke else (2, 4, 8, 16, 29),
         filled=3 if smoke else 16,
-        eight=2 if smoke else 8,
+        batch_mdps=2 if smoke else 8,
         # halfway between train velocities, so none is one; the test velocities are among them
         velocities=(-0.225, 0.375, 0.475, 1.875) if smoke else tuple(round(0.1 * k - 0.225, 3) for k in range(22)),
         conditions=1 if smoke else None,

@@ -32,7 +32,13 @@ from bmrl.reproduce.study import Row
 PROPOSERS = "paper"  # the learners for which G_S and xi_S have something to say: BCQ
 LOGGED = 16  # transitions of a context of logs, for students that were trained with other contexts
 DRAWS: tuple[Draw, ...] = ("mixed", "transitions", "prefix")
-BATCHES = ("whole", "first third", "last third", "random third")
+# Indices of n episodes, with a generator for what is random.
+BATCHES: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
+    "whole": lambda n, _: np.arange(n),
+    "first third": lambda n, _: np.arange(n // 3),
+    "last third": lambda n, _: np.arange(n - n // 3, n),
+    "random third": lambda n, rng: np.sort(rng.permutation(n)[: n // 3]),
+}
 
 
 # ---------------------------------------------------------------------- contexts in training
@@ -107,16 +113,10 @@ def bases(setting: Setting) -> dict[str, DistillConfig]:
 def batches(setting: Setting, name: str) -> list[Row]:
     """Learners taught anew from a part of the same buffers, and a student of these."""
     rng = np.random.default_rng(setting.experiment.seed)
-    parts: dict[str, Callable[[int], np.ndarray]] = {
-        "whole": np.arange,
-        "first third": lambda n: np.arange(n // 3),
-        "last third": lambda n: np.arange(n - n // 3, n),
-        "random third": lambda n: np.sort(rng.permutation(n)[: n // 3]),
-    }
     place = f"batches-{name.replace(' ', '-')}"
     with working_on(setting) as run:
-        lesson = lesson_of(run).some(setting.eight)
-        chosen = Replay(tuple(select(log, parts[name]) for log in lesson.logs.logs))
+        lesson = lesson_of(run).some(setting.batch_mdps)
+        chosen = Replay(tuple(select(log, lambda n: BATCHES[name](n, rng)) for log in lesson.logs.logs))
         part = taught_anew(setting, place, lesson, chosen)
         learners, own = part.learners, np.arange(len(part.mdps))
         agent = learner_agent(learners.algorithm, learners.states, own, setting.episodes)

@@ -24,6 +24,7 @@ from bmrl.reproduce.proposition1.random_mdps import (
     STEPS,
 )
 from bmrl.reproduce.study import Row
+from bmrl.statistics import FEW
 from bmrl.tabular import SCHEDULES, TOLERANCE
 
 NEAR = 0.05  # of the distance at the start: closer than that is "converged"
@@ -127,9 +128,14 @@ def _limit_verdict(rows: list[Row]) -> str:
     gaps = np.array([row["predicted"] for row in limits])
     ends = {key: np.array([row[key][-1] for row in runs]) for key in ("absorbing", "self_loop")}
     corrected, stated = ((ends[key] < NEAR * start).all() for key in ("absorbing", "self_loop"))
-    verdict = "holds" if stated else "does not hold"
-    if corrected and not stated:
+    if len(runs) < FEW:
+        verdict = "too few seeds"
+    elif stated:
+        verdict = "holds"
+    elif corrected:
         verdict = "holds with a change: pairs that were never tried must end the episode"
+    else:
+        verdict = "does not hold"
     return (
         "| Q-learning on the pool converges to the optimal Q of (T^, R^) (Proposition 1) "
         f"| After {_updates(runs)} updates (α = {FAST}) the distance from Q* as stated is {_span(ends['self_loop'])}, "
@@ -166,11 +172,13 @@ def _random_verdicts(rows: list[Row]) -> list[str]:
 
 def _agreed(agrees: np.ndarray) -> str:
     """The verdict of [seeds, 2], for uniform and near-expert data."""
+    if len(agrees) < FEW:
+        return "too few seeds"
     if agrees.all():
         return "holds"
     for column, data in enumerate(("uniform", "near-expert")):
         if agrees[:, column].all():
-            return f"holds with a change: on every seed for {data} data only"
+            return f"holds in part: on every seed for {data} data alone"
     return f"does not hold: on {agrees.all(1).sum()} of {len(agrees)} seeds"
 
 

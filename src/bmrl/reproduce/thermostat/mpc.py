@@ -69,7 +69,7 @@ def plan(mdp: Parameters, temperatures: Array, hours: Array, ahead: Surroundings
     return outputs
 
 
-def run_mpc(family: ThermostatFamily, mdps: Sequence[Parameters], seed: int, perfect: bool = True) -> Episodes:
+def run_mpc(family: ThermostatFamily, mdps: Sequence[Parameters], seed: int, perfect: bool) -> Episodes:
     """A week of each house under plans that are made anew every hour, from the true temperatures of air and envelope.
 
     What the plant makes of an output that it cannot have is owed to the next step. ``perfect``: the plan knows all that

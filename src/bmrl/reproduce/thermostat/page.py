@@ -12,6 +12,7 @@ from bmrl.families.thermostat import THERMOSTAT, capacity
 from bmrl.figures.style import mdp_name, number
 from bmrl.figures.weeks import Week, plot_weeks
 from bmrl.reproduce.study import Row
+from bmrl.statistics import FEW
 
 LETTERS = "ABCDEFGHIJ"
 TARGET = 0.9  # of the oracle's gain over the best logged thermostat
@@ -92,8 +93,10 @@ def verdict(rows: Sequence[Row]) -> str:
         return "Not all units of a seed are done: there is no verdict yet."
     better = np.median([s.student - s.logged for s in found.values()], axis=0)
     shares = np.median([s.shares for s in found.values()], axis=0)
-    first = "holds" if (better > 0).all() else "does not hold"
-    second = "holds" if (shares >= TARGET).all() else "does not hold"
+    first, second = (
+        "too few seeds" if len(found) < FEW else "holds" if held.all() else "does not hold"
+        for held in (better > 0, shares >= TARGET)
+    )
     seeds = f"{len(found)} seed{'s' if len(found) > 1 else ''}"
     return (
         f"- **Better than the best logged thermostat in each house: {first}** ({(better > 0).sum()} of {len(better)} "

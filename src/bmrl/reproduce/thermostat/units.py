@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -50,7 +51,7 @@ def units(scale: Scale, seeds: Sequence[int], runs: Path) -> list[Unit]:
 def online(experiment: Experiment, runs: Path) -> Scratch:
     """SAC trained by trying on each test house."""
     directory = runs / f"{NAME}-scratch-{experiment.seed}"
-    return Scratch(experiment, houses().test_mdps(), experiment.collect, {}, POINTS, directory)
+    return Scratch(replace(experiment, teach={}), houses().test_mdps(), experiment.collect, POINTS, directory)
 
 
 def houses() -> ThermostatFamily:
