@@ -123,10 +123,8 @@ def test_damaged_results_can_be_removed_alone(tmp_path):
     assert "[0, 1, 2]" in (tmp_path / "README.md").read_text()
 
 
-# gpu: which benchmarks.gpu_experiment made, with fewer updates; identity: of before HalfCheetah's logs were shared
-# and parts of many students were cut
-OTHERS = ("gpu", "identity")
-COMMITTED = [path for path in sorted(Path("docs/results").glob("*/results.json")) if path.parent.name not in OTHERS]
+# identity: of before HalfCheetah's logs were shared and parts of many students were cut
+COMMITTED = [path for path in sorted(Path("docs/results").glob("*/results.json")) if path.parent.name != "identity"]
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
@@ -135,7 +133,8 @@ def test_committed_results_are_of_the_configurations_of_today(path, tmp_path):
     ledger = Ledger(path, data["study"], data["scale"])
     units = {unit.name: unit for unit in STUDIES[data["study"]].units(data["scale"], [*range(20), 100], tmp_path)}
     assert data["units"].keys() <= units.keys()
-    assert all(ledger.has(units[name]) for name in data["units"])
+    if path.parent.name != "gpu":  # which benchmarks.gpu_experiment made, with fewer updates
+        assert all(ledger.has(units[name]) for name in data["units"])
 
 
 @pytest.mark.parametrize(
