@@ -148,14 +148,15 @@ def _contextual_sac(experiment: Experiment, variant: str) -> ContextualSAC:
 
 def chosen(experiment: Experiment, method: str, scale: Scale) -> Configuration:
     """A baseline as the figures have it: the best of its configurations at laptop scale, where they were tried."""
-    return configured(preset(experiment, method), CHOSEN[experiment.family, method] if scale == "laptop" else {})
+    base = preset(experiment, method)
+    return configured(base, CHOSEN[experiment.family, method]) if scale == "laptop" else base
 
 
 def configured(base: Configuration, values: Mapping[str, Any]) -> Configuration:
     """The configuration with these values; its algorithm has those of which it has no field itself."""
     own: dict[str, Any] = {name: value for name, value in values.items() if hasattr(base, name)}
     of_algorithm = {name: value for name, value in values.items() if name not in own}
-    own["updates"] = round(own.get("updates", 1) * base.updates)
+    own["updates"] = round(own["updates"] * base.updates)
     match base:
         case TeachConfig():
             algorithm: Any = base.algorithm
