@@ -7,6 +7,7 @@ from typing import cast
 import benchmarks
 from benchmarks import Benchmark, collection, growth, peer, phase1, phase2, start
 from bmrl.figures.style import DPI, styled
+from bmrl.reproduce.markdown import table
 from bmrl.reproduce.study import plain
 from bmrl.runs.machine import machine
 from bmrl.runs.storage import read_json, write_json
@@ -68,7 +69,7 @@ def main() -> None:
 
 def report(docs: Path) -> None:
     """``docs``/benchmarks.md and its pictures, of all rows in ``docs``/benchmarks."""
-    sections, reached = [], ["| target | wanted | found | |", "|---|---|---|---|"]
+    sections, reached = [], []
     (docs / "images").mkdir(parents=True, exist_ok=True)
     for name, benchmark in BENCHMARKS.items():
         if not (kept := docs / "benchmarks" / f"{name}.json").exists():
@@ -80,13 +81,13 @@ def report(docs: Path) -> None:
         if "--short" in found["command"]:
             sections.append("*Of the next section there is only a trial: it shows that it runs, and no figures.*")
         for what, wanted, got, met in benchmark.targets(found["rows"]):
-            reached.append(f"| {what} | {wanted} | {got} | {'met' if met else '**missed**'} |")
+            reached.append((what, wanted, got, "met" if met else "**missed**"))
         sections += [
             benchmark.section(found["rows"]).strip(),
             f"![{name}](images/{picture.name})",
             f"`{found['command']}`, on {found['machine']}.",
         ]
-    text = "\n\n".join([HEAD, "\n".join(reached), WHY, *sections])
+    text = "\n\n".join([HEAD, table(("target", "wanted", "found", ""), reached), WHY, *sections])
     (docs / "benchmarks.md").write_text(text + "\n")
     print(f"report: {docs / 'benchmarks.md'}")
 

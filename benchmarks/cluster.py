@@ -18,6 +18,7 @@ from pathlib import Path
 from bmrl.engine import Engine, parts
 from bmrl.experiments import get_experiment
 from bmrl.pipeline import start_run
+from bmrl.reproduce.markdown import table
 from bmrl.runs.machine import machine
 from torture.workers import cluster
 
@@ -39,12 +40,12 @@ def main() -> None:
         f"HalfCheetah-velocity at laptop sizes: 29 MDPs in parts of {args.group}, {args.transitions:,} transitions and "
         f"{args.updates:,} updates of TD3+BC each. Workers of one core, whose start is counted, on {machine()}.",
         "",
-        "| stage | 1 worker, s | 2 workers, s | times as fast |",
-        "|---|---|---|---|",
     ]
+    rows = []
     for stage in ("collect", "teach"):
         one, two = (found[stage] for found in seconds)
-        lines.append(f"| {stage} | {one:.0f} | {two:.0f} | {one / two:.2f} |")
+        rows.append((stage, f"{one:.0f}", f"{two:.0f}", f"{one / two:.2f}"))
+    lines.append(table(("stage", "1 worker, s", "2 workers, s", "times as fast"), rows))
     options = f"--transitions {args.transitions} --updates {args.updates} --group {args.group} --out {args.out}"
     lines += ["", f"`python -m benchmarks.cluster {options}`", ""]
     args.out.write_text("\n".join(lines))

@@ -22,6 +22,7 @@ from bmrl.experiments import get_experiment
 from bmrl.families import get_family
 from bmrl.families.base import Simulator
 from bmrl.figures.style import BLUE, GREEN, GREY, ORANGE, SKY, panels
+from bmrl.reproduce.markdown import table
 from bmrl.runs.metrics import Metrics
 
 FAMILY, ENVIRONMENT = "halfcheetah-velocity", "HalfCheetah-v5"
@@ -128,15 +129,13 @@ def section(rows: Rows) -> str:
         f"{ENVIRONMENT} (the same model, five simulation steps each). bmrl has a thread a core, sync has one, async a "
         "process a robot:",
         "",
-        "| n | bmrl | sync | async | beside sync | beside async |",
-        "|---|---|---|---|---|---|",
     ]
+    cells = []
     for row in stepped:
         own, sync, asynchronous = row["bmrl"], row["sync"], row["async"]
-        lines.append(
-            f"| {row['n']} | {own:,.0f} | {sync:,.0f} | {asynchronous:,.0f} | **{own / sync:.2f}x** "
-            f"| **{own / asynchronous:.2f}x** |"
-        )
+        speeds = (f"{x:,.0f}" for x in (own, sync, asynchronous))
+        cells.append((str(row["n"]), *speeds, f"**{own / sync:.2f}x**", f"**{own / asynchronous:.2f}x**"))
+    lines.append(table(("n", "bmrl", "sync", "async", "beside sync", "beside async"), cells))
     shares = ", ".join(f"{part} {whole[part] / whole['whole']:.0%}" for part in PARTS)
     return "\n".join(
         [

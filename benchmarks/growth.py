@@ -26,6 +26,7 @@ from bmrl.batch_rl.teach import TeachConfig, teach
 from bmrl.data import read_batches, write_batch
 from bmrl.experiments import get_experiment
 from bmrl.figures.style import BLUE, ORANGE, panels
+from bmrl.reproduce.markdown import table
 from bmrl.runs.metrics import Metrics
 from torture.memory import anonymous_memory
 
@@ -101,9 +102,9 @@ def section(rows: Rows) -> str:
     ]
     for against in ("K", "transitions"):
         own = [row for row in rows if row["against"] == against]
-        lines += ["", f"| {against} | {' | '.join(('opening, s', 'phase 1, s', 'memory, MiB'))} |", "|---" * 4 + "|"]
-        lines += [f"| {r['x']:,} | {r['open_seconds']:.2f} | {r['seconds']:.1f} | {r['mib']:,.0f} |" for r in own]
-        lines.append(f"| slope | {' | '.join(f'{x:.2f}' for x in _slopes(rows, against).values())} |")
+        cells = [(f"{r['x']:,}", f"{r['open_seconds']:.2f}", f"{r['seconds']:.1f}", f"{r['mib']:,.0f}") for r in own]
+        slopes = ("slope", *(f"{x:.2f}" for x in _slopes(rows, against).values()))
+        lines += ["", table((against, "opening, s", "phase 1, s", "memory, MiB"), [*cells, slopes])]
     return "\n".join(lines)
 
 

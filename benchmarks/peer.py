@@ -30,6 +30,7 @@ from bmrl.experiments import get_experiment
 from bmrl.experiments.velocity import LAPTOP_BCQ
 from bmrl.families import get_family
 from bmrl.figures.style import BLUE, GREY, ORANGE, panels
+from bmrl.reproduce.markdown import table
 from bmrl.runs.metrics import Metrics
 
 REQUIREMENTS, PROGRAM = (Path(__file__).with_name(name) for name in ("peer-requirements.txt", "peer_d3rlpy.py"))
@@ -203,25 +204,23 @@ def section(rows: Rows) -> str:
         "of threads, its `fit` with logging and progress off; bmrl's phase 1 as the command runs it. d3rlpy has one "
         "learner a process: one process with all threads, or a process a core with one thread each; the faster counts.",
         "",
-        f"| sizes | bmrl, K = {K}: updates/s | d3rlpy, one process | d3rlpy, a process a core | bmrl is faster |",
-        "|---|---|---|---|---|",
     ]
+    cells = []
     for row in speeds:
         own, one, each = row["bmrl"], row["one process"], row["a process a core"]
-        lines.append(f"| {row['size']} | {own:,.0f} | {one:,.0f} | {each:,.0f} | **{own / max(one, each):.1f}x** |")
+        cells.append((row["size"], *(f"{x:,.0f}" for x in (own, one, each)), f"**{own / max(one, each):.1f}x**"))
+    head = ("sizes", f"bmrl, K = {K}: updates/s", "d3rlpy, one process", "d3rlpy, a process a core", "bmrl is faster")
     lines += [
+        table(head, cells),
         "",
         f"Quality: learners of laptop size, minibatches of 128, {returns[0]['updates']:,} updates on the batches of "
         f"{QUALITY}, a batch a goal; mean return of 25 episodes at each goal (the best possible is about -45).",
         "",
-        "| seed | bmrl | d3rlpy |",
-        "|---|---|---|",
     ]
-    for row in returns:
-        cells = [" / ".join(f"{x:.0f}" for x in row[side]) for side in ("bmrl", "d3rlpy")]
-        lines.append(f"| {row['seed']} | {' | '.join(cells)} |")
-    means = [np.mean([row[side] for row in returns]) for side in ("bmrl", "d3rlpy")]
-    return "\n".join([*lines, f"| mean | {means[0]:.1f} | {means[1]:.1f} |"])
+    sides = ("bmrl", "d3rlpy")
+    seeds = [(str(row["seed"]), *(" / ".join(f"{x:.0f}" for x in row[side]) for side in sides)) for row in returns]
+    means = ("mean", *(f"{np.mean([row[side] for row in returns]):.1f}" for side in sides))
+    return "\n".join([*lines, table(("seed", *sides), [*seeds, means])])
 
 
 def targets(rows: Rows) -> list[Target]:

@@ -19,6 +19,7 @@ from bmrl.batch_rl.replay import Replay, minibatches
 from bmrl.batch_rl.teach import TeachConfig, teach, teacher_template
 from bmrl.experiments.velocity import LAPTOP_BCQ, LAPTOP_SAC
 from bmrl.figures.style import BLUE, GREEN, ORANGE, RED, panels
+from bmrl.reproduce.markdown import table
 from bmrl.runs.metrics import Metrics
 
 LEARNERS: dict[str, BCQ | SAC] = {
@@ -120,31 +121,29 @@ def section(rows: Rows) -> str:
         "HalfCheetah's sizes. The limit is the best square matrix product, each device with one of its own, in "
         f"GFLOP/s: {products}. An update's FLOPs are those of its layers' products (`benchmarks/flops.py`).",
         "",
-        "| learner | K | updates/s | MFLOP an update | GFLOP/s | share of the limit | state of a learner |",
-        "|---|---|---|---|---|---|---|",
     ]
+    cells = []
     for row in taught:
-        rate = row["updates_per_second"]
-        lines.append(
-            f"| {row['learner']} | {row['K']} | {rate:,.1f} | {row['flops'] / 1e6:,.0f} "
-            f"| {rate * row['flops'] / 1e9:,.0f} | {row['share']:.0%} | {row['state_bytes'] / 1e6:,.1f} MB |"
-        )
+        rate, state = row["updates_per_second"], f"{row['state_bytes'] / 1e6:,.1f} MB"
+        speed = f"{rate:,.1f}", f"{row['flops'] / 1e6:,.0f}", f"{rate * row['flops'] / 1e9:,.0f}", f"{row['share']:.0%}"
+        cells.append((row["learner"], str(row["K"]), *speed, state))
+    head = ["learner", "K", "updates/s", "MFLOP an update", "GFLOP/s", "share of the limit", "state of a learner"]
     lines += [
+        table(head, cells),
         "",
         "Learners of a device one by one (`lax.map`), some at once, or all at once (`vmap`): updates/s of 8 learners, "
         "and as a multiple of one by one, which is what phase 1 and collection do. These are bare updates of "
         "minibatches that lie ready; beside them what share of the limit one by one is then.",
         "",
-        f"| learner | {' | '.join(WAYS)} | share |",
-        f"|---|{'---|' * len(WAYS)}---|",
     ]
+    cells = []
     flops = {row["learner"]: row["flops"] for row in taught}
     for name in dict.fromkeys(row["learner"] for row in mapped):
         found = {row["way"]: row["updates_per_second"] for row in mapped if row["learner"] == name}
-        cells = [f"{found[way]:,.1f} ({found[way] / found['one by one']:.2f})" for way in WAYS]
+        rates = [f"{found[way]:,.1f} ({found[way] / found['one by one']:.2f})" for way in WAYS]
         share = found["one by one"] * flops[name] / limit["limit"]
-        lines.append(f"| {name} | {' | '.join(cells)} | {share:.0%} |")
-    return "\n".join(lines)
+        cells.append((name, *rates, f"{share:.0%}"))
+    return "\n".join([*lines, table(("learner", *WAYS, "share"), cells)])
 
 
 def targets(rows: Rows) -> list[Target]:

@@ -16,6 +16,7 @@ from bmrl.batch_rl.replay import Replay
 from bmrl.distill.distill import DistillConfig, distill
 from bmrl.experiments import get_experiment
 from bmrl.figures.style import BLUE, ORANGE, panels
+from bmrl.reproduce.markdown import table
 from bmrl.runs.metrics import Metrics
 
 TRANSITIONS = 200  # of each MDP
@@ -66,14 +67,14 @@ def section(rows: Rows) -> str:
         "contexts, where there are so many. What the learners say of a transition is computed once, before the first "
         "step, and read as the transitions are: here it lies in memory.",
         "",
-        "| K | default: ms a step | multiple | paper: ms a step | multiple |",
-        "|---|---|---|---|---|",
     ]
     found = {(row["variant"], row["K"]): row["seconds_a_step"] for row in rows}
     counts = list(dict.fromkeys(row["K"] for row in rows))
+    cells = []
     for k in counts:
-        cells = [f"{found[v, k] * 1e3:.2f} | {found[v, k] / found[v, counts[0]]:.2f}" for v in COLOURS]
-        lines.append(f"| {k:,} | {' | '.join(cells)} |")
+        pairs = [(f"{found[v, k] * 1e3:.2f}", f"{found[v, k] / found[v, counts[0]]:.2f}") for v in COLOURS]
+        cells.append((f"{k:,}", *pairs[0], *pairs[1]))
+    lines.append(table(("K", "default: ms a step", "multiple", "paper: ms a step", "multiple"), cells))
     told = ", ".join(f"{variant} {x:.2f}" for variant, x in _slopes(rows).items())
     return "\n".join([*lines, "", f"Slope of the logarithms (0: independent of K, 1: proportional): {told}."])
 

@@ -21,6 +21,7 @@ from bmrl.experiments import get_experiment
 from bmrl.families import get_family
 from bmrl.figures.style import BLUE, GREY, panels
 from bmrl.pipeline import start_run
+from bmrl.reproduce.markdown import table
 
 BMRL = [sys.executable, "-c", "from bmrl.cli import main; main()"]
 NUMPY = [sys.executable, "-c", "import numpy"]
@@ -114,15 +115,19 @@ def compilations(out: Path) -> dict[str, int]:
 def section(rows: Rows) -> str:
     """See `Benchmark`."""
     helped, first, compiled = rows
+    cells = (
+        ("`bmrl --help`", f"{helped['help']:.2f}", f"`import numpy` in Python: {helped['numpy']:.2f}"),
+        (
+            "`bmrl teach` to its first losses, second run",
+            f"{first['warm']:.1f}",
+            f"first run, which compiles: {first['cold']:.1f}",
+        ),
+    )
     return "\n".join(
         [
             "## Start",
             "",
-            "| what | seconds | beside |",
-            "|---|---|---|",
-            f"| `bmrl --help` | {helped['help']:.2f} | `import numpy` in Python: {helped['numpy']:.2f} |",
-            f"| `bmrl teach` to its first losses, second run | {first['warm']:.1f} | first run, which compiles: "
-            f"{first['cold']:.1f} |",
+            table(("what", "seconds", "beside"), cells),
             "",
             f"The latter is {EXPERIMENT} at laptop size; dozens of updates of each learner are included. The loops "
             f"of a whole run of point-goal at smoke size compile {compiled['programs']} programs, {compiled['again']} "

@@ -5,7 +5,6 @@ python tools/results_page.py docs/results/point-goal runs/point-goal-0 runs/poin
 
 import argparse
 import json
-import platform
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -15,13 +14,8 @@ import numpy as np
 
 from bmrl.figures.returns import plot_returns
 from bmrl.figures.style import mdp_name
-
-
-def machine() -> str:
-    """Processor and cores, as the kernel tells them."""
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    names = re.findall(r"model name\s*: (.*)", text)
-    return f"{names[0] if names else platform.processor()}, {len(names)} cores"
+from bmrl.reproduce.markdown import table
+from bmrl.runs.machine import machine
 
 
 def seconds(run: Path) -> dict[str, int]:
@@ -54,30 +48,31 @@ def main() -> None:
 def page(rows: list[dict[str, Any]], times: dict[int, dict[str, int]], identity: dict[int, Any]) -> str:
     """The tables: returns by seed, the identity's test, wall-clock."""
     mdps = list(dict.fromkeys(mdp_name(row["mdp"]) for row in rows))
-    table: dict[tuple[str, str, str, int], list[str]] = defaultdict(list)
+    returns: dict[tuple[str, str, str, int], list[str]] = defaultdict(list)
     for row in rows:
         text = f"{row['return_mean']:.1f} ± {row['return_std']:.1f}"
         if "final_distance" in row:
             text += f" ({np.mean(row['final_distance']):.2f})"
-        table[row["method"], row["variant"], row["context"], row["seed"]].append(text)
+        returns[row["method"], row["variant"], row["context"], row["seed"]].append(text)
     distance = ", and mean final distance to the goal in brackets" if "final_distance" in rows[0] else ""
     lines = [f"Mean return ± standard deviation over {rows[0]['episodes']} episodes{distance}.", ""]
-    lines += ["| method | variant | context | seed | " + " | ".join(mdps) + " |", "|---" * (4 + len(mdps)) + "|"]
-    lines += [f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |" for key, cells in sorted(table.items())]
+    head = ("method", "variant", "context", "seed", *mdps)
+    lines.append(table(head, [(*map(str, key), *cells) for key, cells in sorted(returns.items())]))
     lines += ["", f"Machine: {machine()}."]
     if stages := list(dict.fromkeys(stage for t in times.values() for stage in t)):
-        lines += ["", "Wall-clock, seconds:", "", "| seed | " + " | ".join(stages) + " |"]
-        lines += ["|---" * (1 + len(stages)) + "|"]
-        lines += [f"| {seed} | {' | '.join(str(t.get(s, '')) for s in stages)} |" for seed, t in times.items()]
+        seconds = [(str(seed), *(str(t.get(s, "")) for s in stages)) for seed, t in times.items()]
+        lines += ["", "Wall-clock, seconds:", "", table(("seed", *stages), seconds)]
     lines += [
         "",
         "Relabelled contexts of 10 whose identity is nearest to the right MDP's, and whose action follows:",
         "",
     ]
-    lines += ["| seed | variant | identity | its worst pair | action | its worst pair |", "|---" * 6 + "|"]
-    for seed, tests in identity.items():
-        for variant, test in tests.items():
-            lines.append(f"| {seed} | {variant} | {' | '.join(f'{x:.1%}' for x in test.values())} |")
+    shares = [
+        (str(seed), variant, *(f"{x:.1%}" for x in test.values()))
+        for seed, tests in identity.items()
+        for variant, test in tests.items()
+    ]
+    lines.append(table(("seed", "variant", "identity", "its worst pair", "action", "its worst pair"), shares))
     return "\n".join(lines) + "\n"
 
 

@@ -31,6 +31,7 @@ from bmrl.figures.cem_ablation import (
 )
 from bmrl.figures.style import number
 from bmrl.learned import load_student
+from bmrl.reproduce.markdown import table
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.statistics import ERRORS, Mean, mean, mean_of_means, verdict
@@ -214,39 +215,38 @@ def page(rows: list[Row], out: Path) -> str:
 
 def verdicts(claims: Sequence[Statement]) -> str:
     """Markdown: whether the paper's claim holds, and each part of it."""
-    lines = ["## Verdict", "", f"A difference counts where it exceeds {ERRORS:g} standard errors.", ""]
-    lines += ["| part of the claim | mean difference | counts in seeds | in MDPs of seeds | |", "|---" * 5 + "|"]
+    parts = ["## Verdict", f"A difference counts where it exceeds {ERRORS:g} standard errors."]
+    lines = []
     for claim in claims:
         if claim.seeds:
             average = number(float(np.mean([x.value for x in claim.seeds])))
             counts = [f"{sum(x.clear for x in means)} of {len(means)}" for means in (claim.seeds, claim.cells)]
-            lines.append(f"| {claim.text} | {average} | {' | '.join(counts)} | {claim.verdict} |")
+            lines.append([claim.text, average, *counts, claim.verdict])
         else:
-            lines.append(f"| {claim.text} | | | | not measured yet |")
+            lines.append([claim.text, "", "", "", "not measured yet"])
+    parts.append(table(("part of the claim", "mean difference", "counts in seeds", "in MDPs of seeds", ""), lines))
     if all(claim.seeds for claim in claims):
         found = [claim.verdict for claim in claims]
         whole = found[0] if len(set(found)) == 1 or found[0] == "does not hold" else "holds in part"
-        lines += ["", f"The paper's claim: **{whole}**."]
-    return "\n".join(lines)
+        parts.append(f"The paper's claim: **{whole}**.")
+    return "\n\n".join(parts)
 
 
 def returns_table(earned: Samples) -> str:
     """Markdown: an MDP a row, a method a column."""
     family = get_family(FAMILY)
-    lines = [f"| target velocity | {' | '.join(METHODS)} | standing still |", "|---" * (len(METHODS) + 2) + "|"]
+    lines = []
     for mdp in sorted({mdp for _, mdp, _ in earned}):
         shown = [_spread([x.mean() for x in _seeds(earned, method, mdp)]) for method in METHODS]
         standing = family.reference_returns({PARAMETER: mdp})["standing"]
-        lines.append(f"| {mdp:g} m/s | {' | '.join(shown)} | {number(standing)} |")
-    return "\n".join(lines)
+        lines.append([f"{mdp:g} m/s", *shown, number(standing)])
+    return table(("target velocity", *METHODS, "standing still"), lines)
 
 
 def values_table(estimates: Samples, monte_carlo: Samples, excess: Means) -> str:
     """Markdown: an MDP and kind of action a row."""
-    lines = [
-        "| target velocity | action of | states | Q_S | return | over-estimation | more than G_S, xi_S |",
-        "|---" * 7 + "|",
-    ]
+    head = ("target velocity", "action of", "states", "Q_S", "return", "over-estimation", "more than G_S, xi_S")
+    lines = []
     for mdp in sorted({mdp for _, mdp, _ in estimates}):
         for kind in ACTIONS:
             promised, earned = (np.concatenate(_seeds(x, kind, mdp)) for x in (estimates, monte_carlo))
@@ -255,9 +255,8 @@ def values_table(estimates: Samples, monte_carlo: Samples, excess: Means) -> str
             )
             more = f"{number(over.value, 2)} ± {number(over.error, 2)}" if over else ""
             numbers = [promised.mean(), earned.mean(), (promised - earned).mean()]
-            shown = " | ".join(number(x) for x in numbers)
-            lines.append(f"| {mdp:g} m/s | {kind} | {len(earned)} | {shown} | {more} |")
-    return "\n".join(lines)
+            lines.append([f"{mdp:g} m/s", kind, str(len(earned)), *map(number, numbers), more])
+    return table(head, lines)
 
 
 def convergence(rows: Sequence[Row]) -> str:

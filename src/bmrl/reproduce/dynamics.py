@@ -24,6 +24,7 @@ from bmrl.figures.style import mdp_name, method_names, number
 from bmrl.learned import load_student
 from bmrl.networks.set_encoder import Evidence
 from bmrl.report import learned_agents
+from bmrl.reproduce.markdown import table
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.statistics import verdict
@@ -126,7 +127,7 @@ def page(rows: list[Row], out: Path) -> str:
             f"## {name}",
             DESCRIPTIONS[name],
             verdicts(tests, identities),
-            table(family, tests),
+            returns(family, tests),
             f"![returns in the test MDPs](returns-{name}.png)",
             IDENTITY,
             f"![how well the MDP is known over an episode](identity-{name}.png)",
@@ -223,20 +224,20 @@ def _signed(values: Sequence[float]) -> str:
     return f"{mean} ({', '.join(each)})" if len(each) > 1 else mean
 
 
-def table(family: Family, rows: Sequence[Row]) -> str:
+def returns(family: Family, rows: Sequence[Row]) -> str:
     """Markdown: mean returns, with deviations over the seeds if there are several, of each method and MDP."""
     letters = "ABCDEFGH"[: len(family.test)]
     seeds = len({row["seed"] for row in rows})
-    lines = [f"| mean return, {seeds} seed{'s' if seeds > 1 else ''} | {' | '.join(letters)} | all |"]
-    lines.append("|---" + "|---:" * (len(letters) + 1) + "|")
+    lines = []
     for method, variant in METHODS:
         own = [row for row in rows if (row["method"], row["variant"]) == (method, variant)]
         groups = [[row for row in own if row["mdp"] == mdp] for mdp in family.test_mdps()]
         cells = [_cell([r["return_mean"] for r in group if r["return_mean"] is not None]) for group in groups]
         cells.append(_cell(list(by_seed(rows, method, variant).values())))
-        lines.append(f"| {method_names(own[:1])[0]} | {' | '.join(cells)} |")
-    lines.append("\n" + "; ".join(f"{a}: {mdp_name(m)}" for a, m in zip(letters, family.test, strict=True)) + ".")
-    return "\n".join(lines)
+        lines.append([method_names(own[:1])[0], *cells])
+    head = (f"mean return, {seeds} seed{'s' if seeds > 1 else ''}", *letters, "all")
+    mdps = "; ".join(f"{a}: {mdp_name(m)}" for a, m in zip(letters, family.test, strict=True))
+    return f"{table(head, lines, right=True)}\n\n{mdps}."
 
 
 def _cell(values: Sequence[float]) -> str:

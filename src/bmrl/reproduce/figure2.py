@@ -36,6 +36,7 @@ from bmrl.figures.style import method_names
 from bmrl.learned import load_learners, load_student
 from bmrl.reproduce.configurations import CONTEXTUAL_SAC, SAMPLING, chosen
 from bmrl.reproduce.learned_baselines import learn_contextual
+from bmrl.reproduce.markdown import table
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.runs.metrics import read_metrics
 from bmrl.statistics import verdict
@@ -210,8 +211,6 @@ ahead, which costs least on average, and then as if told, it has -55, -45 and -5
 
 A claim holds if it does in every case, and in part if in three of four.
 
-| the paper | here | verdict |
-|---|---|---|
 {verdicts}
 """
 
@@ -227,30 +226,36 @@ def page(rows: list[Row], out: Path) -> str:
         optimum=optimum(),
         seeds=", ".join(map(str, seeds)),
         control=CONTROL,
-        table=_table(tests),
+        table=_returns(tests),
         bound=RETURN,
         near=NEAR,
-        verdicts="\n".join(
-            f"| {claim.text} | {claim.found}: {sum(claim.held)} of {len(claim.held)} {claim.cases} "
-            f"| {verdict(claim.held, len(seeds), claim.changed)} |"
-            for claim in claims(tests, curves)
+        verdicts=table(
+            ("the paper", "here", "verdict"),
+            (
+                (
+                    claim.text,
+                    f"{claim.found}: {sum(claim.held)} of {len(claim.held)} {claim.cases}",
+                    verdict(claim.held, len(seeds), claim.changed),
+                )
+                for claim in claims(tests, curves)
+            ),
         ),
     )
 
 
-def _table(tests: Sequence[Row]) -> str:
+def _returns(tests: Sequence[Row]) -> str:
     names = method_names(tests)
     mdps = list(dict.fromkeys(goal_name(row) for row in tests))
-    lines = [f"| method | {' | '.join(mdps)} |", "|---" * (len(mdps) + 1) + "|"]
+    lines = []
     for method in dict.fromkeys(names):
-        cells = []
+        cells = [method]
         for mdp in mdps:
             here = [r for r, name in zip(tests, names, strict=True) if (name, goal_name(r)) == (method, mdp)]
             returns, distance = [r["return_mean"] for r in here], np.mean([r["final_distance"] for r in here])
             spread = f" ± {np.std(returns):.1f}" if len(here) > 1 else ""
             cells.append(f"{np.mean(returns):.1f}{spread} ({distance:.2f})")
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return table(("method", *mdps), lines)
 
 
 def arrives(row: Row) -> bool:

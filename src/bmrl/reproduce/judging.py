@@ -30,6 +30,7 @@ from bmrl.figures.judging import plot_judged
 from bmrl.figures.style import mdp_name, number
 from bmrl.judge import JudgeConfig, judged
 from bmrl.learned import load_student
+from bmrl.reproduce.markdown import table
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit
 from bmrl.runs.storage import committed_names, verify_directory
@@ -171,7 +172,7 @@ def page(rows: list[Row], out: Path) -> str:
     plot_judged(groups, out / "judging.png")
     found = {title: by_seed(own) for title, own in groups.items()}
     picture = "![estimates and logged returns over true returns](judging.png)"
-    return "\n\n".join([INTRODUCTION, verdicts(found), table(groups, found), COLUMNS, picture, LIMITS])
+    return "\n\n".join([INTRODUCTION, verdicts(found), agreements(groups, found), COLUMNS, picture, LIMITS])
 
 
 def grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -205,12 +206,10 @@ def verdicts(found: Mapping[str, Sequence[Agreement]]) -> str:
     )
 
 
-def table(groups: Mapping[str, Sequence[Row]], found: Mapping[str, Sequence[Agreement]]) -> str:
+def agreements(groups: Mapping[str, Sequence[Row]], found: Mapping[str, Sequence[Agreement]]) -> str:
     """Markdown: the agreement of each group, the mean over its seeds."""
-    lines = [
-        "| | MDPs | rank correlation | error | bias | interval holds | sign | truly better | far | noise |",
-        "|---" + "|---:" * 9 + "|",
-    ]
+    head = ("", "MDPs", "rank correlation", "error", "bias", "interval holds", "sign", "truly better", "far", "noise")
+    lines = []
     for title, group in found.items():
         mean = Agreement(*np.mean(group, axis=0))
         cells = [
@@ -221,8 +220,8 @@ def table(groups: Mapping[str, Sequence[Row]], found: Mapping[str, Sequence[Agre
             *(f"{share:.0%}" for share in (mean.held, mean.sign, mean.better, mean.far)),
             number(mean.noise),
         ]
-        lines.append(f"| {title} | {' | '.join(cells).replace('-', '−')} |")
-    return "\n".join(lines)
+        lines.append([title, *(cell.replace("-", "−") for cell in cells)])
+    return table(head, lines, right=True)
 
 
 INTRODUCTION = """# Judging without a plant

@@ -20,6 +20,7 @@ from bmrl import __version__
 from bmrl.config import difference
 from bmrl.errors import BmrlError
 from bmrl.experiments.experiment import Scale
+from bmrl.reproduce.markdown import table
 from bmrl.runs.lock import lock_directory
 from bmrl.runs.machine import machine_and_accelerators
 from bmrl.runs.progress import Screen
@@ -164,12 +165,13 @@ class Ledger:
     def provenance(self) -> str:
         """Markdown: every unit with its command, machine and time."""
         done = sorted((name, entry) for name, entry in self._units.items() if "rows" in entry)
-        lines = [MADE, "", "| unit | wall-clock | machine | command |", "|---|---|---|---|"]
+        lines = []
         for name, entry in done:
             clock = f"{entry['seconds'] // 60}:{entry['seconds'] % 60:02d}"
-            lines.append(f"| {name} | {clock} | {entry['machine']} | `{entry['command']}` |")
+            lines.append([name, clock, entry["machine"], f"`{entry['command']}`"])
         versions = sorted({f"{p} {v}" for _, entry in done for p, v in entry["versions"].items()})
-        return "\n".join([*lines, "", f"Versions: {', '.join(versions)}.", ""])
+        units = table(("unit", "wall-clock", "machine", "command"), lines)
+        return "\n".join([MADE, "", units, "", f"Versions: {', '.join(versions)}.", ""])
 
 
 def _is_ledger(data: Any) -> bool:

@@ -9,6 +9,7 @@ from bmrl.figures.conditions import plot_conditions
 from bmrl.figures.identity_study import plot_decoding, plot_lines, plot_relabelling, plot_space
 from bmrl.figures.style import number
 from bmrl.reproduce.identity.setting import SETTLED
+from bmrl.reproduce.markdown import table
 from bmrl.reproduce.study import Row
 from bmrl.statistics import FEW, iqm, verdict
 
@@ -71,16 +72,6 @@ def change(one: dict[int, float], other: dict[int, float]) -> dict[int, float]:
     return {seed: one[seed] - other[seed] for seed in one if seed in other}
 
 
-def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    """Markdown."""
-    return [
-        f"| {' | '.join(head)} |",
-        "|---" * len(head) + "|",
-        *(f"| {' | '.join(line)} |" for line in lines),
-        "",
-    ]
-
-
 def unique(rows: Sequence[Row], what: str) -> list:
     """A column's values, each once, in order."""
     return list(dict.fromkeys(row[what] for row in rows))
@@ -117,13 +108,15 @@ def _decode(rows: Sequence[Row], out: Path) -> list[str]:
         "",
         "Mean error in m/s after so many transitions:",
         "",
-        *table(["student", "decoder", "MDPs", *map(str, steps)], lines),
+        table(["student", "decoder", "MDPs", *map(str, steps)], lines),
+        "",
         "Does the identity follow the reward? Contexts of ten transitions of one train MDP, paid as another pays: the "
         "share whose identity is nearest to the one that pays, and the share for which the first action is.",
         "",
         "![Share of relabelled contexts with the right identity](relabelling.png)",
         "",
-        *table(["student", "identity, all pairs", "identity, worst pair", "action, all pairs"], identity),
+        table(["student", "identity, all pairs", "identity, worst pair", "action, all pairs"], identity),
+        "",
         "![Principal components of identities](identities.png)",
         "",
         f"**Answer.** {_decode_answer(errors, tests)}",
@@ -179,7 +172,8 @@ def _contexts(rows: Sequence[Row], out: Path) -> list[str]:
         "",
         "![Return against the size of the context](contexts.png)",
         "",
-        *table(["context", *map(str, sizes), "all, or none"], lines),
+        table(["context", *map(str, sizes), "all, or none"], lines),
+        "",
         f"**Answer.** The best is {best[0]}: {best[1]}. {answer}",
     ]
 
@@ -225,7 +219,8 @@ def _sweep(rows: Sequence[Row], out: Path) -> list[str]:
         "",
         "![Return over the target velocity](sweep.png)",
         "",
-        *table(["mean return", *methods], lines),
+        table(["mean return", *methods], lines),
+        "",
         f"**Answer.** {'; '.join(answers)[:1].upper()}{'; '.join(answers)[1:]}.",
     ]
 
@@ -274,7 +269,8 @@ def _counts(rows: Sequence[Row], out: Path) -> list[str]:
         "",
         "![Return against K](k.png)",
         "",
-        *table(["K", "MDPs", "mean distance", *names.values()], lines),
+        table(["K", "MDPs", "mean distance", *names.values()], lines),
+        "",
         f"**Answer.** Against the nearest MDP's learner, at test and held-out velocities that are {FAR} m/s or more "
         f"away from its own: {'; '.join(answers)}."
         if answers
@@ -321,7 +317,8 @@ def _conditions(
             "",
             f"![{title}]({name}.png)",
             "",
-            *table(["", *panels, f"error of the decoded velocity after {SETTLED} steps (m/s)"], lines),
+            table(["", *panels, f"error of the decoded velocity after {SETTLED} steps (m/s)"], lines),
+            "",
             f"**Answer.** {answer(rows)}",
         ]
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from bmrl.figures import proposition1 as figures
 from bmrl.figures.style import number
+from bmrl.reproduce.markdown import table
 from bmrl.reproduce.proposition1 import text as prose
 from bmrl.reproduce.proposition1.examples import EXAMPLE_RECORD, FAST, PAYS, SLOW
 from bmrl.reproduce.proposition1.random_mdps import (
@@ -117,13 +118,13 @@ def _drawn(rows: list[Row]) -> str:
 def verdicts(rows: list[Row]) -> str:
     """The paper's claims beside the rows."""
     found = [line for line in (_limit_verdict(rows), *_random_verdicts(rows)) if line]
-    return _table("| claim of the paper | what we see | verdict |", found) if found else "*Not computed yet.*"
+    return table(("claim of the paper", "what we see", "verdict"), found) if found else "*Not computed yet.*"
 
 
-def _limit_verdict(rows: list[Row]) -> str:
+def _limit_verdict(rows: list[Row]) -> tuple[str, ...]:
     runs, limits = figures.part(rows, "convergence", schedule=FAST), figures.part(rows, "conventions")
     if not runs:
-        return ""
+        return ()
     start = np.array([row["start"] for row in limits])
     gaps = np.array([row["predicted"] for row in limits])
     ends = {key: np.array([row[key][-1] for row in runs]) for key in ("absorbing", "self_loop")}
@@ -137,14 +138,15 @@ def _limit_verdict(rows: list[Row]) -> str:
     else:
         verdict = "does not hold"
     return (
-        "| Q-learning on the pool converges to the optimal Q of (T^, R^) (Proposition 1) "
-        f"| After {_updates(runs)} updates (α = {FAST}) the distance from Q* as stated is {_span(ends['self_loop'])}, "
+        "Q-learning on the pool converges to the optimal Q of (T^, R^) (Proposition 1)",
+        f"After {_updates(runs)} updates (α = {FAST}) the distance from Q* as stated is {_span(ends['self_loop'])}, "
         f"the predicted γ max V* being {_span(gaps)}; the distance from Q* as corrected is {_span(ends['absorbing'])}, "
-        f"{_span(100 * ends['absorbing'] / start)} % of that at the start | {verdict} |"
+        f"{_span(100 * ends['absorbing'] / start)} % of that at the start",
+        verdict,
     )
 
 
-def _random_verdicts(rows: list[Row]) -> list[str]:
+def _random_verdicts(rows: list[Row]) -> list[tuple[str, ...]]:
     """Mis-identification, inference and over-estimation, for seeds' means over MDPs."""
     runs = {method: figures.part(rows, "regret", method=method) for method in figures.METHODS}
     if not runs["pooled"]:
@@ -158,15 +160,22 @@ def _random_verdicts(rows: list[Row]) -> list[str]:
         return f"uniform data {_span(values[:, 0])}, near-expert data {_span(values[:, 1])}"
 
     return [
-        "| The pool's value function is that of the wrong MDP and gives no good policy (section 3) "
-        f"| Regret of pooled Q: {both(pooled)}; of the same Q-learning with the identity as part of the state: "
-        f"{both(told)}, which is each own batch's Q (largest difference {same}) "
-        f"| {_agreed(pooled > told + MARGIN)} |",
-        "| Policies have to infer the identity (section 3) "
-        f"| Regret where Bayes' rule infers it from the running episode: {both(inferred)} "
-        f"| {_agreed(pooled > inferred + MARGIN)} |",
-        "| Values learned from the pool are far above what is earned (figure 2) "
-        f"| Believed minus earned: {both(over)} | {_agreed(over > MARGIN)} |",
+        (
+            "The pool's value function is that of the wrong MDP and gives no good policy (section 3)",
+            f"Regret of pooled Q: {both(pooled)}; of the same Q-learning with the identity as part of the state: "
+            f"{both(told)}, which is each own batch's Q (largest difference {same})",
+            _agreed(pooled > told + MARGIN),
+        ),
+        (
+            "Policies have to infer the identity (section 3)",
+            f"Regret where Bayes' rule infers it from the running episode: {both(inferred)}",
+            _agreed(pooled > inferred + MARGIN),
+        ),
+        (
+            "Values learned from the pool are far above what is earned (figure 2)",
+            f"Believed minus earned: {both(over)}",
+            _agreed(over > MARGIN),
+        ),
     ]
 
 
@@ -190,9 +199,9 @@ def convergence_table(rows: list[Row]) -> str:
             ends = [_span([row[key][-1] for row in runs]) for key in ("absorbing", "self_loop")]
             sums = ["∞" if schedule.sum_is_infinite else "finite", "finite" if schedule.squares_are_finite else "∞"]
             meets = "yes" if schedule.meets_conditions else "no"
-            lines.append(f"| {' | '.join([name, *sums, meets, *ends])} |")
-    head = "| α_t | Σ α_t | Σ α_t² | meets the conditions | from Q* as corrected | from Q* as stated |"
-    return _table(head, lines)
+            lines.append([name, *sums, meets, *ends])
+    head = ("α_t", "Σ α_t", "Σ α_t²", "meets the conditions", "from Q* as corrected", "from Q* as stated")
+    return table(head, lines) if lines else ""
 
 
 def rates(rows: list[Row]) -> str:
@@ -225,10 +234,10 @@ def worked_table(rows: list[Row]) -> str:
             numbers = [*(x[k] for x in row["rewards"]), row["belief"][k], *(x[k] for x in row["earned"])]
             taken = figures.ACTION_LABELS[row["choice"][k]]
             texts = [f"{x:.2f}" for x in numbers]
-            lines.append(f"| {' | '.join([name, *texts[:3], taken, *texts[3:]])} |")
+            lines.append([name, *texts[:3], taken, *texts[3:]])
     best = max(max(pays) for pays in PAYS) / (1 - DISCOUNT)
-    head = "| data | R^(a1) | R^(a2) | R^(c) | takes | believes | earns in M1 | earns in M2 |"
-    return f"{_table(head, lines)}\n\nThe optimum is {best:.0f} in both." if lines else ""
+    head = ("data", "R^(a1)", "R^(a2)", "R^(c)", "takes", "believes", "earns in M1", "earns in M2")
+    return f"{table(head, lines)}\n\nThe optimum is {best:.0f} in both." if lines else ""
 
 
 def regret_table(rows: list[Row]) -> str:
@@ -237,14 +246,9 @@ def regret_table(rows: list[Row]) -> str:
     for method, (_, label) in figures.METHODS.items():
         if found := figures.part(rows, "regret", method=method):
             means = np.array([row["mean_regret"] for row in found])
-            lines.append(f"| {' | '.join([label, *[_span(column) for column in means.T]])} |")
+            lines.append([label, *[_span(column) for column in means.T]])
     levels = [f"{100 * x:.0f} % optimal policy" if x else "uniform" for x in EXPERTISE]
-    return _table(f"| regret, mean of the MDPs | {' | '.join(levels)} |", lines)
-
-
-def _table(head: str, lines: Sequence[str]) -> str:
-    """Markdown, or nothing where there are no lines."""
-    return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *lines]) if lines else ""
+    return table(("regret, mean of the MDPs", *levels), lines) if lines else ""
 
 
 def _span(values: Sequence[float] | np.ndarray) -> str:

@@ -11,6 +11,7 @@ from bmrl.families.base import Parameters
 from bmrl.families.thermostat import THERMOSTAT, capacity
 from bmrl.figures.style import mdp_name, number
 from bmrl.figures.weeks import Week, plot_weeks
+from bmrl.reproduce.markdown import table
 from bmrl.reproduce.study import Row
 from bmrl.statistics import FEW
 
@@ -109,12 +110,7 @@ def verdict(rows: Sequence[Row]) -> str:
 
 def summary(rows: Sequence[Row]) -> str:
     """Markdown: what each method used, cost and failed to keep, a week and house on average over houses and seeds."""
-    lines = [
-        "A week, on average over the ten houses and the seeds:",
-        "",
-        "| method | discomfort (K h) | electricity (kWh) | cost (EUR) | reward (EUR) |",
-        "|---|---:|---:|---:|---:|",
-    ]
+    lines = []
     for method, variant in METHODS:
         own = [row for row in rows if (row["method"], row.get("variant", "")) == (method, variant)]
         if own:
@@ -125,41 +121,42 @@ def summary(rows: Sequence[Row]) -> str:
                 for name in ("discomfort", "electricity", "cost")
             ]
             mean = number(float(np.mean([value_of(row) for row in own])), 3)
-            lines.append(f"| {_name(method, variant)} | {' | '.join(columns)} | {mean} |")
-    return "\n".join(lines)
+            lines.append([_name(method, variant), *columns, mean])
+    head = ("method", "discomfort (K h)", "electricity (kWh)", "cost (EUR)", "reward (EUR)")
+    return f"A week, on average over the ten houses and the seeds:\n\n{table(head, lines, right=True)}"
 
 
 def by_house(rows: Sequence[Row]) -> str:
     """Markdown: the reward of each method in each test house, the median over the seeds."""
     seeds = sorted({row["seed"] for row in rows})
-    lines = [f"| reward (EUR a week) | {' | '.join(LETTERS)} |", "|---" + "|---:" * len(LETTERS) + "|"]
+    lines = []
     for method, variant in METHODS:
         found = np.array([returns(rows, method, variant, seed) for seed in seeds]).reshape(-1, len(LETTERS))
         found = found[~np.isnan(found).all(1)]
         if len(found):
-            cells = [number(x) for x in np.median(found, axis=0)]
-            lines.append(f"| {_name(method, variant)} | {' | '.join(cells)} |")
+            lines.append([_name(method, variant), *map(number, np.median(found, axis=0))])
     if complete := scores(rows):
         shares = np.median([s.shares for s in complete.values()], axis=0)
-        lines.append(f"| share of the oracle's gain | {' | '.join(map(_percent, shares))} |")
-    return "\n".join(lines)
+        lines.append(["share of the oracle's gain", *map(_percent, shares)])
+    return table(("reward (EUR a week)", *LETTERS), lines, right=True)
 
 
 def houses() -> str:
     """Markdown: the test houses."""
-    lines = ["## The test houses", ""]
-    lines.append("| house | through the envelope | by air | thermal mass | aperture | heat pump | comfort |")
-    lines.append("|---" * 7 + "|")
-    for letter, mdp in zip(LETTERS, THERMOSTAT.test_mdps(), strict=True):
-        lines.append(f"| {letter} | {_house(mdp)} |")
-    return "\n".join(lines)
+    head = ("house", "through the envelope", "by air", "thermal mass", "aperture", "heat pump", "comfort")
+    lines = [(letter, *_house(mdp)) for letter, mdp in zip(LETTERS, THERMOSTAT.test_mdps(), strict=True)]
+    return f"## The test houses\n\n{table(head, lines)}"
 
 
-def _house(mdp: Parameters) -> str:
+def _house(mdp: Parameters) -> tuple[str, ...]:
     heat = f"{float(capacity(mdp)):.1f} kW (design load {float(capacity(mdp)) / mdp['sizing']:.1f})"
     return (
-        f"{1000 * mdp['transmission']:.0f} W/K | {1000 * mdp['ventilation']:.0f} W/K | "
-        f"{mdp['thermal_mass']:.1f} kWh/K | {mdp['aperture']:.1f} m² | {heat} | {mdp['comfort_temperature']:.1f} °C"
+        f"{1000 * mdp['transmission']:.0f} W/K",
+        f"{1000 * mdp['ventilation']:.0f} W/K",
+        f"{mdp['thermal_mass']:.1f} kWh/K",
+        f"{mdp['aperture']:.1f} m²",
+        heat,
+        f"{mdp['comfort_temperature']:.1f} °C",
     )
 
 
@@ -189,11 +186,9 @@ WEEK = """## A week of house A
 
 Indoor temperature bold, the envelope's, which no controller sees, dashed; grey is the band that the occupants want."""
 
-PARAMETERS = "\n".join(
-    f"| {' | '.join(row)} |"
-    for row in (
-        ("parameter", "range", "source"),
-        ("---", "---", "---"),
+PARAMETERS = table(
+    ("parameter", "range", "source"),
+    (
         (
             "transmission through the envelope",
             "60 ... 300 W/K (.5 ... 2.5 W/(m² K) of floor)",
@@ -208,7 +203,7 @@ PARAMETERS = "\n".join(
         ("solar aperture", "2 ... 8 m²", "chosen"),
         ("heat pump over the design load at -12 °C", "1.1 ... 1.6", "chosen"),
         ("comfort temperature", "20 ... 23 °C, ±1 K", "chosen around ISO 7730's 22 °C in winter, category A"),
-    )
+    ),
 )
 
 PHYSICS = f"""## The physics
