@@ -121,25 +121,27 @@ BOX = "gymnasium.spaces.Box(-1, 1, (1,), np.float32)"
 
 
 @pytest.mark.parametrize(
-    ("step", "terminates"),
+    ("step", "terminates", "fails"),
     [
-        ("raise RuntimeError('burst')", False),
-        ("return np.full(1, np.nan), 0.0, False, False, {}", False),
-        ("return np.zeros(1), 1.0, True, False, {}", True),
+        ("raise RuntimeError('burst')", False, True),
+        ("return np.full(1, np.nan), 0.0, False, False, {}", False, True),
+        ("return np.zeros(1), 1.0, True, False, {}", True, False),
+        ("return np.zeros(1), 1.0, False, True, {}", False, False),
     ],
-    ids=["error", "nan", "end"],
+    ids=["error", "nan", "end", "time-out"],
 )
-def test_what_fails_is_cut_and_what_ended_stands_still(tmp_path, step, terminates):
+def test_what_fails_is_cut_and_what_is_over_stands_still(tmp_path, step, terminates, fails):
     (tmp_path / "mine.py").write_text(BROKEN.format(space=BOX, step=step))
     simulator = load_family(f"{tmp_path / 'mine.py'}:F").family.simulator([{"x": 0.1}], 0)
     LOADED.clear()
     simulator.reset()
     first = simulator.step(np.zeros((1, 1)))
     assert first.terminations[0] == terminates and first.truncations[0] != terminates
-    assert first.infos["invalid"][0] != terminates and np.isfinite(first.observations).all()
-    if terminates:
-        second = simulator.step(np.zeros((1, 1)))
-        assert second.terminations[0] and second.rewards[0] == 0 and first.rewards[0] == 1
+    assert first.infos["invalid"][0] == fails and np.isfinite(first.observations).all()
+    assert first.rewards[0] == (0 if fails else 1)
+    second = simulator.step(np.zeros((1, 1)))
+    assert second.terminations[0] == terminates and second.truncations[0] != terminates
+    assert second.rewards[0] == 0 and second.infos["invalid"][0] == 0  # nobody asked the environment again
 
 
 def test_spaces_that_do_not_fit_are_refused(tmp_path):

@@ -99,6 +99,13 @@ def test_a_relabelled_context_comes_from_one_mdp_drawn_uniformly(replay):
     assert 0.4 < np.mean(prefixes) < 0.6
 
 
+class Payer:
+    """In the place of a reward model: says who paid and who is to pay."""
+
+    def relabel(self, transitions, source, mdp):
+        return transitions._replace(rewards=1000 * source + mdp)
+
+
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_a_minibatch_pairs_contexts_with_transitions_and_targets(replay, everywhere):
     nothing = StudentConfig(1, "posterior", (), (), 1, (), (1,))
@@ -114,6 +121,12 @@ def test_a_minibatch_pairs_contexts_with_transitions_and_targets(replay, everywh
     found = read_minibatch(jax.tree.map(np.asarray, drawn), replay, given, config)
     mdp, context, source, mask, queries, query_source, targets, weights = found
     assert relabelled(found, None, config) is found
+    paid = relabelled(found, Payer(), config)
+    np.testing.assert_array_equal(
+        paid.context.rewards, np.broadcast_to(1000 * source[:, None] + mdp[:, None], mask.shape)
+    )
+    asked = 1000 * query_source + mdp[:, None] if everywhere else queries.rewards
+    np.testing.assert_array_equal(paid.queries.rewards, asked)
     np.testing.assert_array_equal(np.broadcast_to(source[:, None], mask.shape)[mask], context.rewards[mask] // 1000)
     assert context.observations.shape == (200, 4, 2)
     assert queries.actions.shape == (200, 16, 1)

@@ -183,3 +183,5 @@ def test_targets_are_each_learners_own_on_its_own_batch(tmp_path):
         check(own, k, log)
         jax.tree.map(lambda x, y, n=log.size, k=k: np.testing.assert_array_equal(x[k, :n], y[:n]), of_all, own)
         check(jax.tree.map(lambda x, k=k: x[1 - k], of_all), k, replay.logs[1 - k])
+        # others in every log; all four may be clipped alike
+        assert (of_all.latents[0, :1100] != of_all.latents[1, :1100]).any(1).mean() > 0.9

@@ -12,7 +12,7 @@ from distill import toy
 from bmrl import parallel
 from bmrl.batch_rl import Targets
 from bmrl.batch_rl.teach import spec_of
-from bmrl.distill.distill import data_statistics, distill
+from bmrl.distill.distill import TDConfig, data_statistics, distill
 from bmrl.distill.reward_model import RewardModelConfig, fit_reward_model
 from bmrl.distill.trials import ROLLOUTS, check_trials, trials
 from bmrl.errors import BmrlError
@@ -134,6 +134,12 @@ def test_a_student_keeps_the_trials_as_they_are(tmp_path):
 def test_trials_that_could_not_be_used_are_refused(tmp_path, change, says):
     with pytest.raises(BmrlError, match=f"distill: {says}"):
         distilled(tmp_path, replace(BY_TRIALS, **change), functools.partial(pytest.fail, "asked"))
+
+
+def test_td_targets_of_a_policy_of_one_action_are_refused(tmp_path):
+    config = replace(toy.CONFIG, td=TDConfig(), student=replace(toy.CONFIG.student, mean_action=True))
+    with pytest.raises(BmrlError, match="distill: td takes the best of several actions"):
+        distilled(tmp_path, config, functools.partial(pytest.fail, "asked"))
 
 
 def test_trials_of_learners_without_candidates_are_refused(tmp_path):

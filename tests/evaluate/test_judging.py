@@ -73,6 +73,16 @@ def test_actions_that_nobody_logged_are_far() -> None:
     assert np.isnan(far_share(one._replace(ends=one.ends[-1:]), own, seed=0))
 
 
+def test_states_without_a_neighbour_in_another_episode_do_not_count() -> None:
+    """An episode that is nearly all of the log, in which the policy does as was logged."""
+    rng = np.random.default_rng(0)
+    whole = log(False, episodes=100_000, length=3)
+    actions, states = rng.uniform(-1, 1, size=(2, 300_002, 1)).astype(np.float32)
+    logged = np.delete(actions, 299_988, axis=0)[:300_000]
+    one = whole._replace(observations=states, actions=logged, ends=np.array([299_988, 300_000]))
+    assert far_share(one, actions, seed=17) <= 0.1
+
+
 def test_of_an_episode_that_is_nearly_all_of_a_log_nothing_is_said_to_be_far() -> None:
     """Of those that are looked at, none has a neighbour in another episode."""
     whole = log(False, episodes=100_000, length=3)

@@ -112,28 +112,34 @@ def teacher_targets(
     learners, rows = len(replay), np.arange(TARGET_ROWS)
     states, keys = parallel.shard((states, np.asarray(parallel.learner_keys(seed, "targets", learners))))
 
-    def targets(state: Any, key: Array, observations: Array, actions: Array, chunk: Array) -> Targets:
-        return algorithm.targets(state, observations, actions, jax.random.fold_in(key, chunk))
+    def targets(state: Any, key: Array, observations: Array, actions: Array, draw: Array) -> Targets:
+        return algorithm.targets(state, observations, actions, jax.random.fold_in(key, draw))
 
-    program = parallel.over_learners(targets, replicated=1)
+    program = parallel.over_learners(targets)
+    chunks = -(-int(replay.size.max()) // TARGET_ROWS)
 
-    def of_chunk(logs: Sequence[Log], chunk: int) -> Targets:
-        """What every learner says of a log's transitions, the same number of each; the last ones are repeated."""
-        start = chunk * TARGET_ROWS
+    def of_chunk(logs: Sequence[Log], chunk: int, others: np.ndarray) -> Targets:
+        """What every learner says of a log's transitions, the same number of each; the last ones are repeated.
+
+        ``others`` [K] counts the logs from each learner's own on, so that latents are others in each.
+        """
+        start, draws = chunk * TARGET_ROWS, parallel.shard((others * chunks + chunk).astype(np.uint32))
         taken = [log.take(np.minimum(start + rows, log.size - 1)) for log in logs]
         inputs = parallel.shard((np.stack([t.observations for t in taken]), np.stack([t.actions for t in taken])))
-        return parallel.unshard(program(states, keys, *inputs, chunk), learners)
+        return parallel.unshard(program(states, keys, *inputs, draws), learners)
 
-    inputs = (jax.ShapeDtypeStruct((parallel.padded(learners), TARGET_ROWS, d), np.float32) for d in spec_of(replay))
+    padded = parallel.padded(learners)
+    inputs = (jax.ShapeDtypeStruct((padded, TARGET_ROWS, d), np.float32) for d in spec_of(replay))
     shape = (learners,) * (2 if everywhere else 1) + (int(replay.size.max()),)
     files = jax.tree.map(
         lambda x: ScratchArray(directory, (*shape, *x.shape[2:]), x.dtype),
-        jax.eval_shape(program, states, keys, *inputs, 0),
+        jax.eval_shape(program, states, keys, *inputs, jax.ShapeDtypeStruct((padded,), np.uint32)),
     )
     # What the learners are asked about at once: each about its own log, or all about one log after the other.
     for j, logs in enumerate([[log] * learners for log in replay.logs] if everywhere else [replay.logs]):
+        others = (j - np.arange(learners)) % learners if everywhere else np.zeros(learners, int)
         for chunk in range(-(-max(log.size for log in logs) // TARGET_ROWS)):
-            found, start = of_chunk(logs, chunk), chunk * TARGET_ROWS
+            found, start = of_chunk(logs, chunk, others), chunk * TARGET_ROWS
             for k, log in enumerate(logs):
                 where = (k, j, start) if everywhere else (k, start)
                 for file, x in zip(jax.tree.leaves(files), jax.tree.leaves(found), strict=True):
@@ -300,6 +306,8 @@ def check_distill(config: DistillConfig, stage: str) -> None:
     relabel, student = config.context.relabel, config.student
     if config.queries_everywhere and not relabel:
         raise BmrlError(f"{stage}: queries_everywhere needs the reward model of relabelled contexts (relabel: true)")
+    if config.td and student.mean_action:
+        raise BmrlError(f"{stage}: td takes the best of several actions, the policy has one (mean_action: false)")
     if not student.trials:
         return
     if not (relabel and config.reward_model.next_observations):

@@ -95,8 +95,8 @@ def mixture(family: Family, mdps: Sequence[Parameters], train: Sequence[Paramete
     """How the train MDPs mix into each MDP, [n, K]: weights of 0 ... 1 that sum to 1.
 
     Linear interpolation between the corners of the smallest simplex of train MDPs around the MDP (Delaunay's); with
-    one parameter, between its two neighbours. An MDP beyond the train MDPs has what comes nearest to it. Every
-    simplex of train MDPs is tried, (K over parameters + 1) of them.
+    one parameter, between its two neighbours. For an MDP beyond the train MDPs negative weights are cut off, of the
+    simplex in which that misses it least. Every simplex of train MDPs is tried, (K over parameters + 1) of them.
     """
     points, count = family.coordinates(train), min(len(family.parameter_names) + 1, len(train))
     corners = np.array(list(combinations(range(len(train)), count)))

@@ -19,6 +19,7 @@ class HeldOut(NamedTuple):
 
     transitions: Transition
     infos: dict[str, np.ndarray]
+    valid: np.ndarray  # [K, n] bool: False where the simulation became unstable
 
 
 def held_out_transitions(
@@ -34,13 +35,14 @@ def held_out_transitions(
     by_teacher = np.tile(np.arange(episodes) % 2 == 1, len(mdps))
     simulator = family.simulator([mdps[int(k)] for k in which], seed)
     rng, key, now = np.random.default_rng(seed), jax.random.PRNGKey(seed), simulator.reset()
-    steps, infos = [], []
+    steps, infos, valid = [], [], []
     for t in range(family.horizon):
         noise = rng.uniform(-1, 1, (len(which), family.action_dim)).astype(np.float32)
         actions = np.where(by_teacher[:, None], teacher.act(None, now, jax.random.fold_in(key, t)), noise)
         step = simulator.step(actions)
         steps.append(Transition(now, actions, step.rewards, step.observations, step.terminations))
         infos.append({name: step.infos[name] for name in family.info_names})
+        valid.append(step.infos.get("invalid", np.zeros(len(which))) == 0)
         ended = step.terminations | step.truncations
         now = simulator.reset(ended) if ended.any() else step.observations
 
@@ -48,7 +50,7 @@ def held_out_transitions(
         x = np.stack(arrays, 1)  # [K * episodes, T, ...]
         return x.reshape(len(mdps), -1, *x.shape[2:])
 
-    return HeldOut(jax.tree.map(by_mdp, *steps), jax.tree.map(by_mdp, *infos))
+    return HeldOut(jax.tree.map(by_mdp, *steps), jax.tree.map(by_mdp, *infos), by_mdp(*valid))
 
 
 def relabelling_test(
@@ -80,7 +82,7 @@ def relabelling_test(
 
     def relabelled(i: int) -> Evidence:
         """Evidence [K, contexts, ...] of the same contexts of MDP i, paid as each of the K MDPs pays."""
-        index = rng.integers(0, held_out.transitions.rewards.shape[1], (contexts, size))
+        index = rng.choice(np.flatnonzero(held_out.valid[i]), (contexts, size))
         c = jax.tree.map(lambda x: np.broadcast_to(x[i][index], (count, *x[i][index].shape)), held_out.transitions)
         infos = {name: x[i][index] for name, x in held_out.infos.items()}
         rewards = [family.reward(m, c.observations[0], c.actions[0], c.next_observations[0], infos) for m in mdps]

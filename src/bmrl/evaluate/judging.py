@@ -93,7 +93,7 @@ def far_share(log: Episodes, chosen: np.ndarray, seed: int) -> float:
     compared = np.isfinite(usual)
     if not compared.any():
         return float("nan")
-    return float((policys > np.quantile(usual[compared], FAR) + 1e-6).mean())
+    return float((policys[compared] > np.quantile(usual[compared], FAR) + 1e-6).mean())
 
 
 def _squares(x: Array, y: Array) -> np.ndarray:

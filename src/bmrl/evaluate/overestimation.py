@@ -35,7 +35,7 @@ def take_snapshot(simulator: Simulator, agent: Agent, times: np.ndarray, key: Ar
         step = simulator.step(action)
         memory = agent.observe(memory, Transition(now, action, step.rewards, step.observations, step.terminations))
         now = step.observations
-        alive = alive & ~step.terminations
+        alive = alive & ~(step.terminations | step.truncations)
         valid = valid & ~_unstable(step.infos, simulator.n)
         reached = alive & (t + 1 <= times)
         found = jax.tree.map(

@@ -22,7 +22,7 @@ class Episodes:
         rewards: [n, T], zero after the end.
         lengths: [n].
         valid: [n] bool, False where the simulation became unstable; never averaged in.
-        infos: [n, T] each.
+        infos: [n, T] each, zero after the end.
         identities: [n, T, d_m], the one acted upon at each step; None if the agent has none.
         frames: [n, T, segments, 2, 2], if asked for.
     """
@@ -82,10 +82,10 @@ def run_episodes(
         rewards.append(np.where(alive, step.rewards, 0.0))
         observations.append(step.observations)
         for name, values in infos.items():
-            values.append(step.infos[name])
+            values.append(np.where(alive, step.infos[name], 0.0))
         if frames:
             drawn.append(simulator.frames())
-        alive &= ~step.terminations
+        alive &= ~(step.terminations | step.truncations)
         now = step.observations
         if not alive.any():
             break

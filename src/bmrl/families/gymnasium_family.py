@@ -119,7 +119,7 @@ class GymnasiumSimulator(Simulator):
         self._seeds = np.zeros(self.n, np.int64)
         self._actions = np.zeros((self.n, family.horizon, family.action_dim), np.float32)
         self._now = np.zeros((self.n, family.observation_dim), np.float32)
-        self._over = np.zeros(self.n, bool)
+        self._over = np.zeros((self.n, 2), bool)  # terminated, cut
         self._lived: list[tuple[int, bytes] | None] = [None] * self.n  # each environment's episode: seed and actions
 
     def frames(self) -> Array:
@@ -130,7 +130,7 @@ class GymnasiumSimulator(Simulator):
         return {"seeds": self._seeds, "actions": self._actions, "now": self._now, "over": self._over}
 
     def _begin(self, slot: int, rng: np.random.Generator) -> None:
-        self._seeds[slot], self._over[slot] = rng.integers(2**31), False
+        self._seeds[slot], self._over[slot] = rng.integers(2**31), (False, False)
         self._now[slot] = self._restart(slot)
 
     def _restart(self, slot: int) -> Array:
@@ -156,8 +156,8 @@ class GymnasiumSimulator(Simulator):
         rewards, invalid = np.zeros((2, self.n), np.float32)
         terminations, cut = np.zeros((2, self.n), bool)
         for slot in range(self.n):
-            if self._over[slot] or self._steps[slot] >= self.family.horizon:
-                terminations[slot] = self._over[slot]
+            if self._over[slot].any() or self._steps[slot] >= self.family.horizon:
+                terminations[slot], cut[slot] = self._over[slot]
                 continue
             try:
                 found = self._step(slot, actions[slot])
@@ -170,7 +170,7 @@ class GymnasiumSimulator(Simulator):
                 invalid[slot], cut[slot] = 1.0, True
             else:
                 self._now[slot], rewards[slot], terminations[slot], cut[slot] = found
-                self._over[slot] = terminations[slot]
+            self._over[slot] = terminations[slot], cut[slot]
         return terminations, cut, {"reward": rewards, "invalid": invalid}
 
     def _step(self, slot: int, action: Array) -> tuple[Array, float, bool, bool] | None:

@@ -14,7 +14,8 @@ from bmrl.errors import BmrlError
 class MLP(eqx.Module):
     """Linear layers with ReLU between them, over any leading axes: [..., inputs] -> [..., outputs].
 
-    Weights and biases start uniform in +-1/sqrt(fan-in), as in the reference implementations of SAC and BCQ.
+    Weights and biases start uniform in +-1/sqrt(fan-in), as PyTorch's linear layers do, and thereby the reference
+    implementations of BCQ and TD3+BC; SAC's start otherwise (docs/deviations.md).
     """
 
     weights: tuple[Float[Array, "inputs outputs"], ...]

@@ -83,7 +83,8 @@ def train(
         DivergedError: all has diverged; the last checkpoint stays.
         Stopped: a signal asked for it; the state is saved.
     """
-    interval, saved = max(10, updates // 400), time.monotonic()
+    # Even: at the updates between, the actor of TD3+BC waits, and has no loss.
+    interval, saved = max(10, updates // 800 * 2), time.monotonic()
     with Progress(stage, updates, step) as progress, saving_first():
         while step < updates:
             log_at = min(updates, (step // interval + 1) * interval)
