@@ -13,10 +13,8 @@ class BmrlError(Exception):
     exit_code = 2
 
     def __init__(self, message: str):
-        # It may quote a file, a name in it, or what a parser says of both: none of them breaks the line or moves a
-        # terminal's cursor.
-        line = " ".join(message.splitlines())
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
+        # It may quote a file, a name in it, or what a parser says of both.
+        super().__init__(printable(message))
 
 
 class NotSavedError(BmrlError):
@@ -27,6 +25,11 @@ class NotSavedError(BmrlError):
 
 class CorruptError(BmrlError):
     """A file whose hash, size or format does not match its manifest."""
+
+
+def printable(text: str) -> str:
+    """A text of anyone's as one line that moves no terminal's cursor."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.splitlines()))
 
 
 def shortened(names: Sequence[str], most: int = 12) -> str:

@@ -26,7 +26,7 @@ from bmrl.config import to_json
 from bmrl.data import Batch, read_batches
 from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.student import Student
-from bmrl.errors import BmrlError
+from bmrl.errors import BmrlError, printable
 from bmrl.evaluate.evaluate import check_dimensions, evidence_of_log
 from bmrl.evaluate.judging import actions_at, far_share, logged_returns
 from bmrl.figures.judging import plot_judgement
@@ -34,7 +34,7 @@ from bmrl.figures.table import judgement_table
 from bmrl.learned import load_learners, load_student
 from bmrl.runs.progress import Screen
 from bmrl.runs.storage import verify_directory, write_json
-from bmrl.scaling import action_bounds
+from bmrl.scaling import check_logs
 
 INTERVAL = (0.05, 0.95)  # quantiles of the members
 UNSURE = 0.25  # share of far actions from which on the log says little of the policy
@@ -66,11 +66,13 @@ def judge_stage(
         raise BmrlError(f"--discount {config.algorithm.discount}: a number between 0 and 1 is needed")
     path = run.directory / "students" / variant
     student, distilled = load_student(path)
+    if logs and (logs / "batches").is_dir():  # a run's
+        logs = logs / "batches"
     batches = read_batches(logs or run.directory / "batches")
     for batch in batches:
         check_dimensions(student, batch, logs or run.directory)
     if logs:
-        action_bounds([*read_batches(run.directory / "batches"), *batches])
+        check_logs(read_batches(run.directory / "batches"), run.directory / "batches", batches, logs)
     place = replace(run, directory=out)
     held = {"judge": to_json(config), "members": members, "seed": run.experiment.seed, "variant": variant}
     with pipeline.working_on(out, held):
@@ -82,7 +84,7 @@ def judge_stage(
     console.print(judgement_table(rows))
     console.print(LIMITS.format(discount=config.algorithm.discount, horizon=round(1 / (1 - config.algorithm.discount))))
     for caution in cautions(rows, distilled.student.trials):
-        console.print(escape(caution))
+        console.print(escape(printable(caution)))
     console.print(f"results: {out / 'judgement.json'}\npicture: {out / 'judgement.png'}")
 
 

@@ -58,7 +58,7 @@ def export_minari(directory: Path, name: str, split: str = "train", family: str 
     with needing_extra():
         from minari.storage.datasets_root_dir import get_dataset_path
     if _NAME.fullmatch(name) is None:
-        raise BmrlError(f"--minari {name!r}: NAMESPACE/FAMILY is needed, of letters, digits, '_', '-'")
+        raise BmrlError(f"--minari {name!r}: NAMESPACE/FAMILY is needed, two or more letters, digits, '_', '-' each")
     if split not in SPLITS:
         raise BmrlError(f"--split {split!r}: {' or '.join(SPLITS)} is needed")
     refuse_links(directory)

@@ -134,7 +134,7 @@ def start_run(directory: Path, experiment: Experiment) -> Run:
 def note_machine(run: Run) -> None:
     """Note where the run is worked on; warn if it was begun elsewhere, for its stages are then not of one machine."""
     path = run.directory / "machines.json"
-    known = from_json(read_json(path), list[str], str(path)) if path.exists() else []
+    known = from_json(read_json(path, "remove this file"), list[str], str(path)) if path.exists() else []
     if others := [machine for machine in known if machine != arithmetic()]:
         log.warning(
             "%s was worked on elsewhere (%s), this is %s: the results will differ from those of an undisturbed run as "

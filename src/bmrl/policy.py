@@ -5,6 +5,7 @@ DIR/
   manifest.json          bounds, scaling, the context's size, the fallback; with the SHA-256 of all
 """
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from bmrl.batch_rl.bcq import LATENT_CLIP
 from bmrl.batch_rl.replay import Replay, bounds_of, gone_through, stack
 from bmrl.data import Batch, read_batches
+from bmrl.data.batch import columns
 from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.student import Student
 from bmrl.errors import BmrlError
@@ -28,6 +30,8 @@ from bmrl.runtime import Policy
 from bmrl.runtime.description import FORMAT, VERSION, Description
 from bmrl.runtime.policy import running_mean
 from bmrl.scaling import action_bounds
+
+_log = logging.getLogger(__name__)
 
 MARGIN = 0.5  # of the range seen in training: how far beyond it an observation or a reward is still used
 CONTEXTS = 4096  # of the train MDPs' logs, by which the misfit's limits are set
@@ -64,6 +68,7 @@ def export_policy(
     arrays = student_arrays(student)
     description = calibrated(describe(student, config.context, batches, variant, fallback), arrays, stack(batches))
     manifest = {"format": FORMAT, "version": VERSION, **description._asdict()}
+    manifest["columns"] = columns(batches[0])  # for who deploys it: the order of what it is given, and gives
     commit_directory(out, lambda directory: save_arrays(directory, arrays), manifest)
 
 
@@ -109,7 +114,7 @@ def describe(
     replay, outputs = stack(batches), student.prediction.biases[-1].shape[0]
     low, high = action_bounds(batches)
     mean = np.mean([np.mean([t.actions.mean(0) for t in gone_through(log)], axis=0) for log in replay.logs], axis=0)
-    chosen = np.array(fallback or low + (mean + 1) / 2 * (high - low), np.float32)
+    chosen = np.array(fallback or np.clip(low + (mean + 1) / 2 * (high - low), low, high), np.float32)
     if len(chosen) != len(low) or not ((chosen >= low) & (chosen <= high)).all():
         raise BmrlError(f"--fallback {chosen.tolist()}: a number for each action is needed, from {low} to {high}")
     observations = _widened(rows for log in replay.logs for rows in log.visited())
@@ -170,7 +175,8 @@ def calibrated(description: Description, arrays: dict[str, np.ndarray], replay: 
     # Of the first transition of a context nothing is foretold: what MDP it is of was not known.
     counted = [(error, alive) for error, alive in zip(errors[1:], there[1:], strict=True) if alive.any()]
     if not counted:
-        raise BmrlError("no episode in the batches has two transitions: nothing says what is unlike them")
+        _log.warning("no episode in the batches has two transitions: the policy takes every MDP for familiar")
+        return description
     squares = [np.square(error[alive]).mean(0) for error, alive in counted]
     residuals = np.maximum(np.sqrt(np.mean(squares, axis=0)), 1e-6)
     misfit, limits = np.zeros(CONTEXTS), []

@@ -42,7 +42,7 @@ from bmrl.learned import load_learners, load_student, name_diverged
 from bmrl.pipeline import Run, check_all_sources, taught_variants
 from bmrl.runs.progress import Progress, Screen
 from bmrl.runs.storage import committed_names, read_json, write_json
-from bmrl.scaling import action_bounds, check_action_bounds
+from bmrl.scaling import check_action_bounds, check_logs
 
 TAUGHT = ("tiMe", "nearest teacher", "pooled")  # what knows only the MDPs whose learners did not diverge
 MAX_EPISODES = 1 << 16  # of each MDP: they are played side by side
@@ -133,7 +133,7 @@ def _check_actions(
         logs = context_batches(Path(context))
         check_action_bounds(family, mdps, logs, Path(context))
         if family.action_bounds(mdps[0]) is None:  # no environment says what is right
-            action_bounds([*batches, *logs])
+            check_logs(batches, place, logs, Path(context))
 
 
 def _first_student(run: Run) -> str:

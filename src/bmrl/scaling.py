@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bmrl.data import Batch
+from bmrl.data.batch import columns, differences
 from bmrl.errors import BmrlError
 from bmrl.families import Family, Parameters
 
@@ -15,7 +16,7 @@ def action_bounds(batches: Sequence[Batch]) -> tuple[np.ndarray, np.ndarray]:
 
     Raises BmrlError where the batches differ.
     """
-    found = [_imported_bounds(batch) or ([-1.0] * batch.action_dim, [1.0] * batch.action_dim) for batch in batches]
+    found = [batch.bounds or ([-1.0] * batch.action_dim, [1.0] * batch.action_dim) for batch in batches]
     for batch, bounds in zip(batches, found, strict=True):
         if bounds != found[0]:
             raise BmrlError(
@@ -26,6 +27,20 @@ def action_bounds(batches: Sequence[Batch]) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
+def check_logs(batches: Sequence[Batch], place: Path, logs: Sequence[Batch], there: Path) -> None:
+    """Raises BmrlError where logs say that they were imported otherwise than the batches that a policy learned from.
+
+    That is: with other bounds of the actions, or with the same columns in another order.
+    """
+    own, other = ([bound.tolist() for bound in action_bounds(found)] for found in (batches, logs))
+    if own != other:
+        raise BmrlError(
+            f"{place} and {there} scale actions differently ({own}, {other}): import both with the same low and high"
+        )
+    if found := differences(there, {str(place): columns(batches[0]), str(there): columns(logs[0])}):
+        raise BmrlError(f"{found[0]}: import both with the columns in the same order")
+
+
 def check_action_bounds(family: Family, mdps: Sequence[Parameters], batches: Sequence[Batch], where: Path) -> None:
     """Raises BmrlError where a batch in ``where`` was imported with other bounds than the MDPs' environments take.
 
@@ -34,7 +49,7 @@ def check_action_bounds(family: Family, mdps: Sequence[Parameters], batches: Seq
     imported = [
         (batch, bounds)
         for batch in batches
-        if (bounds := _imported_bounds(batch)) and not batch.manifest["provenance"].get("exported")
+        if (bounds := batch.bounds) and not batch.manifest["provenance"].get("exported")
     ]
     if not imported:  # no environment is made in vain
         return
@@ -50,11 +65,3 @@ def check_action_bounds(family: Family, mdps: Sequence[Parameters], batches: Seq
                     f"low = {low} and high = {high} in the mapping and import the logs anew, or mend the family's "
                     "action_space"
                 )
-
-
-def _imported_bounds(batch: Batch) -> tuple[list[float], list[float]] | None:
-    """``low`` and ``high`` of the mapping that a batch was imported by."""
-    actions = batch.manifest["provenance"].get("actions")
-    return (
-        (actions["low"], actions["high"]) if isinstance(actions, dict) and actions.keys() >= {"low", "high"} else None
-    )

@@ -344,7 +344,8 @@ def test_logs_of_another_mdp_are_no_context(run: Path) -> None:
     bmrl("evaluate", run, "--mdp", "goal_angle=0", "--context", logs, "--episodes", "1")
 
 
-def test_logs_that_scale_actions_differently_are_no_context(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["evaluate", "judge"])
+def test_logs_that_scale_actions_differently_are_refused(run: Path, tmp_path: Path, command: str) -> None:
     batch = read_batch(run / "batches" / "mdp-000")
     write_batch(
         tmp_path / "mdp-000",
@@ -354,8 +355,11 @@ def test_logs_that_scale_actions_differently_are_no_context(run: Path, tmp_path:
         mdp=batch.manifest["mdp"],
         provenance={"actions": {"names": ["x", "y"], "low": [0.0, 0.0], "high": [4.0, 4.0]}},
     )
-    with pytest.raises(BmrlError, match="scale actions differently"):
-        report.evaluate_stage(pipeline.open_run(run), ["goal_angle=0"], context=str(tmp_path))
+    with pytest.raises(BmrlError, match=f"{run / 'batches'} and {tmp_path} scale actions differently"):
+        if command == "evaluate":
+            report.evaluate_stage(pipeline.open_run(run), ["goal_angle=0"], context=str(tmp_path))
+        else:
+            judge_stage(pipeline.open_run(run), tmp_path / "judged", tmp_path, "default", 2, 1, None)
 
 
 def test_a_directory_that_holds_something_else_is_refused(run: Path, tmp_path: Path) -> None:

@@ -440,6 +440,32 @@ def test_mdps_that_differ_are_refused(path, tmp_path, changed, says):
         read_batches(tmp_path)
 
 
+def imported(low, columns, actions=("u", "v"), **more):
+    """What `bmrl data import` notes."""
+    high = [1.0] * len(low)
+    return {"observations": list(columns), "actions": {"names": list(actions), "low": low, "high": high}, **more}
+
+
+@pytest.mark.parametrize(
+    ("provenances", "says"),
+    [
+        ([imported([0.0], "ab"), {}, imported([0.5], "ab")], "mdp-000 and mdp-002 differ in the actions' low and high"),
+        ([imported([0.0], "ab"), imported([0.0], "ba")], "differ in the order of the observations' columns"),
+        ([imported([0.0], "ab"), imported([0.0], "ab", "vu")], "differ in the order of the actions' columns"),
+        ([imported([0.0], "ab"), imported([0.0], "xy", "wz")], None),  # another vendor's names
+        ([imported([0.0], "ab"), imported([-1.0], "ab", exported=True)], None),  # in [-1, 1] already
+    ],
+)
+def test_logs_that_were_imported_otherwise_are_refused(tmp_path, provenances, says):
+    for number, provenance in enumerate(provenances):
+        write(tmp_path / f"mdp-{number:03d}", provenance=provenance)
+    if says is None:
+        assert len(read_batches(tmp_path)) == 2
+    else:
+        with pytest.raises(BmrlError, match=says):
+            read_batches(tmp_path)
+
+
 def test_a_damaged_batch_among_others_is_named(path, tmp_path):
     write(tmp_path / "mdp-001")
     (tmp_path / "mdp-001" / "manifest.json").write_text("{")

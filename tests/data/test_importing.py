@@ -69,7 +69,7 @@ def test_two_files_of_one_name_are_not_one_mdp(tmp_path):
 def test_what_is_there_is_not_replaced(tmp_path):
     csv(tmp_path, "s,a,r\n1,.5,1\n2,.5,2\n")
     run(tmp_path, PLAIN)
-    with pytest.raises(BmrlError, match="batches already holds mdp-000: remove it"):
+    with pytest.raises(BmrlError, match="batches already holds mdp-000: choose another --out"):
         run(tmp_path, PLAIN, "log.csv")
 
 
@@ -126,5 +126,8 @@ def test_names_are_sorted_as_people_count():
 
 
 def test_keys_are_named_as_people_write_them():
-    key = readers.key_of([1.0, 2.5, b"x ", 7], np.arange(4))
+    key = readers.key_of([1.0, 2.5, b"x ", 7, "x"], np.array([0, 1, 2, -1, 3, 4, 2]), str)
     assert key.names == ["1", "2.5", "x", "7"]
+    assert key.codes.tolist() == [0, 1, 2, -1, 3, 2, 2]
+    with pytest.raises(BmrlError, match=r"^1 has b'.*xff', which is no text in UTF-8"):
+        readers.key_of(["x", b"\xff"], np.array([0, 1]), str)

@@ -47,6 +47,7 @@ def first_column(s, a, n):
             "def paid(s, a, n):\n    return s[:, 1] * 1e12",
             r"returned 3000000000000.0 .*; a size of at most",
         ),
+        ("import sys\ndef paid(s, a, n):\n    sys.exit(0)", r"paid: SystemExit: 0 \(MDP m\)"),
         ("paid = 3", r"is no function but int"),
         ("pay = 3", r"cannot be loaded: AttributeError"),
         ("1 / 0", r"cannot be loaded: ZeroDivisionError: division by zero"),

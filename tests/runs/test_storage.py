@@ -254,7 +254,7 @@ def test_what_was_not_committed_is_not_replaced(tmp_path, committed):
     for name, content in [("thesis.txt", "years"), ("manifest.json", "{}"), ("manifest.json", "x")]:
         (tmp_path / name[:3]).mkdir(exist_ok=True)
         (tmp_path / name[:3] / name).write_text(content)
-        with pytest.raises(BmrlError, match="holds something else, or is damaged; remove it or choose"):
+        with pytest.raises(BmrlError, match="holds something else, or is damaged; choose another place"):
             commit(tmp_path / name[:3], {})
         assert (tmp_path / name[:3] / name).read_text() == content
     os.truncate(committed / "a.bin", 0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from runtime.students import KINDS, describe, make
 
-from bmrl.batch_rl.replay import stack
+from bmrl.batch_rl.replay import Replay, stack
 from bmrl.data import read_batch, read_batches, write_batch
 from bmrl.distill.contexts import ContextConfig
 from bmrl.errors import BmrlError
@@ -53,6 +53,30 @@ def test_bounds_scaling_and_fallback_are_those_of_the_batches(batches):
     for fallback in ((41.0, 0.0), (1.0,), (np.nan, 0.0)):
         with pytest.raises(BmrlError, match="--fallback"):
             described(student, context, batches, "default", fallback)
+
+
+def test_the_fallback_of_actions_at_their_bound_is_that_bound(tmp_path):
+    write_batch(
+        tmp_path / "mdp-000",
+        observations=np.arange(12).reshape(4, 3),
+        actions=np.ones((3, 1)),
+        rewards=np.arange(3),
+        terminations=np.zeros(3),
+        truncations=[0, 0, 1],
+        provenance={"actions": {"names": ["heat"], "low": [-30.0], "high": [28.9]}},  # as float32, 28.9 is less
+    )
+    student, _ = make(KINDS["candidates and corrections"])
+    found = described(student, ContextConfig(5), read_batches(tmp_path), "default", ())
+    assert found.fallback == found.action_high
+
+
+def test_where_no_episode_has_two_transitions_every_mdp_is_familiar(batches, caplog):
+    student, _ = make(KINDS["candidates and corrections"])
+    known = described(student, ContextConfig(5), batches, "default", ())
+    single = [log._replace(ends=np.arange(1, log.size + 1)) for log in stack(batches).logs]
+    single = [x._replace(observations=np.repeat(x.observations, 2, axis=0)[: 2 * x.size]) for x in single]
+    found = calibrated(known, student_arrays(student), Replay(tuple(single)))
+    assert found == known and "takes every MDP for familiar" in caplog.text
 
 
 def test_batches_that_scale_actions_differently_are_refused(batches, tmp_path):

@@ -271,6 +271,9 @@ def test_logs_as_a_batch_has_them():
     assert same(found, policy.warm_start(dict(zip(LOG, (s, a, r, next_s), strict=True))))
     with pytest.raises(BmrlError, match="the last transition ends no episode"):
         policy.warm_start({**batch, "truncations": np.zeros(5)})
+    for odd in ([0, 1], [0, 0, 0, 0, np.nan]):
+        with pytest.raises(BmrlError, match=r"log 0: terminations and truncations of shapes .*; 5 bools each are"):
+            policy.warm_start({**batch, "truncations": odd})
     with pytest.raises(BmrlError, match="5 actions, but 5 observations, not 7"):
         policy.warm_start({**batch, "observations": s})
 

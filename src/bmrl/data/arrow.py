@@ -116,9 +116,11 @@ def _key(column: Any, where: Any) -> Key:
             f"{where(0)} holds {column.type}, a text or a number is needed to tell MDPs or episodes apart"
             f"{_apart(column.type)}"
         )
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     encoded = pc.dictionary_encode(column)
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return key_of(encoded.dictionary.to_pylist(), codes)
+    return key_of(encoded.dictionary.to_pylist(), codes, where)
 
 
 def _together(columns: Sequence[Any], where: Any) -> Any:
@@ -177,7 +179,8 @@ def _midnights(text: Any, mapping: mapping_module.Mapping) -> tuple[Any, NDArray
 def _clocks(mapping: mapping_module.Mapping) -> Sequence[Any]:
     """Ways to read a column of times from text, and which clock each reads."""
     if mapping.time_format is not None:
-        return [(lambda text: _seconds(pc.strptime(text, format=mapping.time_format, unit="us")), "local")]
+        clock = "utc" if "%z" in mapping.time_format else "local"
+        return [(lambda text: _seconds(pc.strptime(text, format=mapping.time_format, unit="us")), clock)]
 
     def numbers(text: Any) -> Array:
         if mapping.decimal != ".":

@@ -78,6 +78,13 @@ class Batch:
         name = self.manifest["provenance"].get("imported")
         return name if isinstance(name, str) else None
 
+    @property
+    def bounds(self) -> tuple[list[float], list[float]] | None:
+        """The actions in the logs' unit that -1 and 1 stand for, as `bmrl data import` was told; else None."""
+        actions = self.manifest["provenance"].get("actions")
+        known = isinstance(actions, dict) and actions.keys() >= {"low", "high"}
+        return (actions["low"], actions["high"]) if known else None
+
     def rows(self, transitions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of their observations; the rows after these have their next observations."""
         return transitions + np.searchsorted(self.episode_ends, transitions, side="right")
@@ -274,23 +281,41 @@ def _by_number(name: str) -> tuple[int, str]:
 
 
 def traits(batch: Batch) -> dict[str, Any]:
-    """What has to be the same in all MDPs of one training."""
-    return {
+    """What has to be the same in all MDPs of one training; without what the batch does not tell."""
+    found = {
         "family": batch.manifest["family"],
         "observation dimension": batch.observation_dim,
         "action dimension": batch.action_dim,
     }
+    if batch.bounds is not None and not batch.manifest["provenance"].get("exported"):  # that has another batch's bounds
+        found["the actions' low and high (import both with the same)"] = list(batch.bounds)
+    return found | {f"the order of the {what}' columns": names for what, names in columns(batch).items()}
+
+
+def columns(batch: Batch) -> dict[str, tuple[str, ...]]:
+    """The columns of "observations" and "actions" in the logs, where `bmrl data import` made the batch."""
+    provenance = batch.manifest["provenance"]
+    actions = provenance.get("actions")
+    names = {"observations": provenance.get("observations")}
+    names["actions"] = actions.get("names") if isinstance(actions, dict) else None
+    return {what: tuple(map(str, found)) for what, found in names.items() if isinstance(found, list)}
 
 
 def differences(root: Path, mdps: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """In what MDPs differ from the first of them, a line each; ``mdps`` is {name: {what: value}}."""
-    (first, wanted), *others = mdps.items()
-    return [
-        f"{root}: {first} and {name} differ in {what}: {wanted[what]!r} and {value!r}"
-        for name, found in others
-        for what, value in found.items()
-        if value != wanted[what]
-    ]
+    """In what MDPs differ from the first that tells it, a line each; ``mdps`` is {name: {what: value}}."""
+    known: dict[str, tuple[str, Any]] = {}
+    told = []
+    for name, found in mdps.items():
+        for what, value in found.items():
+            first, wanted = known.setdefault(what, (name, value))
+            if _differ(value, wanted):
+                told.append(f"{root}: {first} and {name} differ in {what}: {wanted!r} and {value!r}")
+    return told
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Columns of other names may mean the same; the same ones in another order do not."""
+    return one != other and (not isinstance(one, tuple) or sorted(one) == sorted(other))
 
 
 def _numbers(where: Path, field: str, values: ArrayLike) -> Array:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bmrl.data.readers import MISSING_FLAG, Array, Chunk, Key, Times, Use, flags_of, key_of
+from bmrl.data.readers import MISSING_FLAG, Array, Chunk, Key, Times, Use, flags_of, key_of, merged
 from bmrl.errors import BmrlError
 
 
@@ -22,7 +22,7 @@ def convert(values: Array, use: Use, where: Any) -> Any:
     if use == "key":
         names, codes = np.unique(values, return_inverse=True)
         missing = np.isnan(names[codes]) if kind == "f" else np.zeros(len(codes), bool)
-        return key_of(names.tolist(), np.where(missing, -1, codes).astype(np.int64))
+        return key_of(names.tolist(), np.where(missing, -1, codes).astype(np.int64), where)
     if use == "time" and kind == "M":
         seconds = values.astype("M8[us]").astype(np.int64) / 1e6
         return Times(np.where(np.isnat(values), np.nan, seconds), "local")
@@ -54,10 +54,9 @@ def concatenated(columns: list[Any]) -> Any:
     if isinstance(one, Times):
         return Times(np.concatenate([column.values for column in columns]), one.clock)
     if isinstance(one, Key):
-        names = list(dict.fromkeys(name for column in columns for name in column.names))
-        place = {name: code for code, name in enumerate(names)}
-        tables = [np.array([*(place[name] for name in column.names), -1]) for column in columns]  # the last one: -1
-        return Key(np.concatenate([t[column.codes] for t, column in zip(tables, columns, strict=True)]), names)
+        firsts = np.cumsum([0, *(len(column.names) for column in columns)])
+        codes = [np.where(x.codes < 0, -1, x.codes + first) for x, first in zip(columns, firsts[:-1], strict=True)]
+        return merged([name for column in columns for name in column.names], np.concatenate(codes))
     return np.concatenate(columns)
 
 

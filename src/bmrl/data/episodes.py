@@ -230,9 +230,16 @@ class Assembler:
     def _missing(
         self, block: Array, taken: Array, lone: Array, values: dict[str, Array], flags: dict[str, Array]
     ) -> Array:
-        """Which of the transitions lack a value."""
+        """Which of the transitions lack a value; one that lacks several counts once, at the first in order."""
         missing = lone.copy()
-        self._miss("action missing", block, lone)
+        kinds: dict[str, tuple[int, str, Array]] = {}
+
+        def note(kind: str, row: int, found: Array, more: str) -> None:
+            first, label, known = kinds.get(kind, (row, more, found))
+            kinds[kind] = first, label, known | found
+
+        if (rows := np.flatnonzero(lone & self._own)).size:
+            note("action missing", int(rows[0]), lone, "")
         for name, array in values.items():
             bad = ~(np.abs(array) <= _LARGEST.get(name, np.finfo(np.float32).max)).reshape(len(array), -1)
             found = bad.any(axis=1) & taken
@@ -243,17 +250,17 @@ class Assembler:
                 names = {"observations": self._labels.observations, "actions": self._labels.actions}
                 names["next observation"] = self._labels.observations
                 label = f"{name} ({names[name][column]!r})" if name in names else name
-                self._miss("value missing" if np.isnan(value) else "value too large", block, found, f", {label}")
+                note("value missing" if np.isnan(value) else "value too large", row, found, f", {label}")
             missing |= found
         for name, flag in flags.items():
             found = (flag < 0) & taken
-            self._miss("value missing", block, found, f", {name}")
+            if (rows := np.flatnonzero(found & self._own)).size:
+                note("value missing", int(rows[0]), found, f", {name}")
             missing |= found
-        return missing
-
-    def _miss(self, kind: str, block: Array, found: Array, more: str = "") -> None:
         if self._mapping.missing is None:
-            self._refuse(kind, block, found, more)
+            for kind, (row, label, found) in kinds.items():
+                self._note(kind, block[row], int((found & self._own).sum()), label)
+        return missing
 
     def _emit(
         self, block: Array, taken: Array, last: Array, following: Array, rewards: Array, flags: dict[str, Array]

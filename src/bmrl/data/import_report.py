@@ -9,6 +9,7 @@ from rich.table import Table
 
 from bmrl.data.checks import LARGEST
 from bmrl.data.mapping import Mapping
+from bmrl.errors import printable
 
 COUNTS = {
     "rows": "rows",
@@ -100,7 +101,7 @@ def counts_table(imported: Imported) -> Table:
         table.add_column(head, justify="right")
     for number, (name, counts) in enumerate(imported.mdps.items()):
         cells = [f"{counts[count]:,}" for count in COUNTS]
-        table.add_row("–" if imported.problems else f"mdp-{number:03d}", escape(name), *cells)
+        table.add_row("–" if imported.problems else f"mdp-{number:03d}", escape(printable(name)), *cells)
     return table
 
 
@@ -115,5 +116,6 @@ def problems_table(imported: Imported) -> Table:
             what += f'; a clock that is changed in {CHANGES[problem.kind]} needs its timezone = "Europe/Vienna"'
         line = imported.mapping.lines.get(key)
         place = f"line {line}: {key}" if line else f"add {key}"
-        table.add_row(escape(name), escape(problem.where), f"{problem.count:,}", escape(place), escape(what))
+        told = (escape(printable(text)) for text in (name, problem.where))
+        table.add_row(*told, f"{problem.count:,}", escape(place), escape(what))
     return table

@@ -6,6 +6,8 @@ written.
 """
 
 import contextlib
+import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +21,11 @@ from bmrl.data.readers import natural
 from bmrl.data.reward import load_reward
 from bmrl.data.sources import find_sources, open_reader
 from bmrl.errors import BmrlError
+from bmrl.runs.lock import lock_directory
 from bmrl.runs.progress import Progress
 from bmrl.runs.storage import ScratchArray, committed_names, remove_directory
+
+_log = logging.getLogger(__name__)
 
 
 def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, reward: str | None = None) -> Imported:
@@ -29,7 +34,7 @@ def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, re
     Args:
         sources: files, patterns, directories, Minari datasets.
         mapping_path: what is what in them.
-        out: a directory that is not there, or empty.
+        out: a directory that is not there, or empty; held for this process meanwhile.
         reward: "module:function" or "path.py:function" for logs without rewards; its code is run.
 
     What can only be judged with all rows seen is in the result; for anything else ``BmrlError`` is raised, naming the
@@ -44,8 +49,6 @@ def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, re
             "rewards come from a column, or from a function by --reward path.py:function; "
             + ("say one of them" if reward is None else "not from both"),
         )
-    if committed_names(out):
-        raise BmrlError(f"{out} already holds {committed_names(out)[0]}: remove it, or choose another --out")
     function = None if reward is None else load_reward(reward)
     files = find_sources(sources)
     if mapping.mdp is None and mapping.files is None and (twice := _repeated([file.name for file in files])):
@@ -55,16 +58,25 @@ def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, re
             "(files), or import them apart",
         )
     with contextlib.ExitStack() as stack:
-        stack.callback(_remove_empty, out)
+        stack.enter_context(lock_directory(out))
+        stack.callback(_tidy, out)
+        if held := committed_names(out):
+            raise BmrlError(f"{out} already holds {held[0]}: choose another --out, a directory that is not there")
         intake = Intake(mapping, lambda shape, dtype: stack.enter_context(ScratchArray(out, shape, dtype)))
         with Progress("read", len(files)) as progress:
             for number, source in enumerate(files, start=1):
                 with contextlib.closing(open_reader(source, mapping)) as reader:
-                    intake.read(reader)
+                    if not intake.read(reader):
+                        _log.warning("%s has no rows", source.path)
                 progress.update(number)
         names = sorted(intake.logs, key=natural)
         if not names:
             raise BmrlError(f"{files[0].path} has no rows")
+        if one := _alike(names):
+            raise mapping.error(
+                "mdp", f"MDPs are named {one[0]!r} and {one[1]!r}: name one alike in all rows, two by other texts"
+            )
+        intake.check_precision()
         found: dict[str, Episodes] = {}
         with Progress("check", len(names)) as progress:
             for name in names:
@@ -79,9 +91,21 @@ def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, re
         return Imported({name: found[name].counts for name in names}, problems, mapping)
 
 
-def _remove_empty(directory: Path) -> None:
+def _tidy(directory: Path) -> None:
+    """Takes the lock's file away, and the directory where nothing was written."""
     with contextlib.suppress(OSError):
-        directory.rmdir()  # where nothing was written
+        (directory / ".lock").unlink()
+        directory.rmdir()
+
+
+def _alike(names: Sequence[str]) -> tuple[str, str] | None:
+    """Two names that are one number, as 1 and 1.0: a column of numbers that lacks some is often written so."""
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(re.sub(r"^(\d+)\.0+$", r"\1", name), name)
+        if other != name:
+            return other, name
+    return None
 
 
 def _repeated(names: list[str]) -> str | None:

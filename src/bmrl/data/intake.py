@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bmrl.data.checks import MAX_WIDTH
+from bmrl.data.checks import LARGEST, MAX_WIDTH
 from bmrl.data.clock import Clock
 from bmrl.data.episodes import FLAGS, Array, Labels, row_type, scaling
 from bmrl.data.mapping import NONE, Mapping, Pick
@@ -17,6 +17,7 @@ from bmrl.data.sources import ONLY, discrete_arrays, name_from_file
 from bmrl.runs.storage import Scratch, ScratchArray, raise_open_files_limit
 
 MAX_MDPS = 10_000  # a column that names more is hardly that of the MDPs
+LEVELS = 10  # of a column, at least, that float32 has to tell apart
 OTHER_FILES = 100  # that the process holds open: the logs, libraries, the screen
 
 
@@ -57,12 +58,13 @@ class Intake:
         self._clock: str | None = None
         self._zone = _zone(mapping)
         self._marks = _marks(mapping)
+        self._ranges: dict[tuple[str, str], tuple[float, float]] = {}  # {(the mapping's key, column): least, greatest}
         self.parameters = read_parameters(mapping)
         self._most = min(MAX_MDPS, (raise_open_files_limit() - OTHER_FILES) // 2)  # two arrays of each wait in files
         self.labels = Labels(self._place, [], [], None)
 
-    def read(self, reader: Reader) -> None:
-        """Takes in all rows of a file."""
+    def read(self, reader: Reader) -> int:
+        """Takes in all rows of a file; returns how many there are."""
         self.readers.append(reader)
         mapping, number = self.mapping, len(self.readers) - 1
         where = str(reader.source.path)
@@ -82,10 +84,25 @@ class Intake:
                 raise mapping.error(
                     key, f"the column {pick.name!r} has another use already: give the logs a copy of it"
                 )
+        size = 0
         for chunk in reader.chunks(uses):
             if chunk.size:
                 self._unmark(chunk, uses)
                 self._take(number, chunk, infos)
+                size += chunk.size
+        return size
+
+    def check_precision(self) -> None:
+        """Raises ``BmrlError`` where float32, which batches hold, leaves hardly anything of how a column varies."""
+        for (key, name), (low, high) in self._ranges.items():
+            apart = float(np.spacing(np.float32(max(abs(low), abs(high)))))
+            if apart > (high - low) / LEVELS > 0:
+                raise self.mapping.error(
+                    key,
+                    f"{name!r} lies between {low:.12g} and {high:.12g}: batches hold float32, in which numbers of "
+                    f"that size are {apart:g} apart; subtract a constant first (of a counter, give the differences), "
+                    "or leave it out",
+                )
 
     def _refuse_choices(self, source: Source) -> None:
         """Raises ``BmrlError`` where numbers of a Minari dataset are choices: they would be taken for amounts."""
@@ -126,16 +143,22 @@ class Intake:
                     )
                 with np.errstate(over="ignore"):
                     rows[field_name] = vectors[key]
+                labels = self.labels.actions if key == "actions" else self.labels.observations
+                self._widen("actions" if key == "actions" else "observations", labels, vectors[key])
         with np.errstate(over="ignore"):
             if "rewards" in self._columns:
-                rows["rewards"] = self._single(chunk, "rewards")
+                rows["rewards"] = rewards = self._single(chunk, "rewards")
+                self._widen("rewards", [self._columns["rewards"].name], rewards[:, None])
             for name, column in infos.items():
-                rows[f"infos.{name}"] = chunk.columns[column]
+                rows[f"infos.{name}"] = values = chunk.columns[column]
+                self._widen("infos", [name], values.reshape(-1, 1))
         for key in FLAGS:
             rows[key] = self._flag(chunk, key) if key in self._columns else 0
         valid = np.ones(chunk.size, bool) if chunk.valid is None else chunk.valid
-        rows["valid"] = valid if "valids" not in self._columns else valid & (self._flag(chunk, "valids") != 0)
-        padding = np.zeros(chunk.size, bool) if "padding" not in self._columns else self._flag(chunk, "padding") == 1
+        rows["valid"] = valid if "valids" not in self._columns else valid & self._whole_flag(number, chunk, "valids")
+        padding = np.zeros(chunk.size, bool)
+        if "padding" in self._columns:
+            padding = self._whole_flag(number, chunk, "padding")
         if chunk.valid is not None:  # an observation more than actions: the first row of padding holds the last one
             rows["valid"] &= ~padding
             padding[:] = False
@@ -166,7 +189,8 @@ class Intake:
         widths = (len(names["observations"]), len(names["actions"]))
         self._type = row_type(*widths, "next_observations" in vectors, infos)
         exact = chunk.valid is not None or "next_observations" in vectors
-        if "rewards" in self._columns and self.mapping.outcome_of is None and not exact:
+        outcomes = {"rewards", *FLAGS} & self._columns.keys()
+        if outcomes and self.mapping.outcome_of is None and not exact:
             raise self.mapping.error(
                 "outcome_of",
                 'say whose reward and end a row holds: outcome_of = "this action" if they came after the row\'s '
@@ -304,6 +328,23 @@ class Intake:
         if getattr(self.mapping, key).startswith("not "):
             values = np.where(values == MISSING_FLAG, values, 1 - values)
         return values
+
+    def _whole_flag(self, number: int, chunk: Chunk, key: str) -> Array:
+        """A flag without which a row cannot be understood, [n] bool. Raises ``BmrlError`` where a cell is empty."""
+        values = self._flag(chunk, key)
+        empty = np.flatnonzero((values == MISSING_FLAG) & (True if chunk.valid is None else chunk.valid))
+        if empty.size:
+            place = self.readers[number].where(chunk.first + int(empty[0]))
+            raise self.mapping.error(key, f"{place}: the column {self._columns[key].name!r} is empty")
+        return values == 1
+
+    def _widen(self, key: str, names: list[str], values: Array) -> None:
+        """Notes between which values columns [n, d] lie, but for those that are too large for a batch."""
+        finite = np.where(np.abs(values) <= LARGEST, values, np.nan)
+        for name, low, high in zip(names, np.fmin.reduce(finite), np.fmax.reduce(finite), strict=True):
+            if low <= high:
+                known = self._ranges.get((key, name), (low, high))
+                self._ranges[key, name] = min(known[0], low), max(known[1], high)
 
 
 _USES: dict[str, Use] = {

@@ -12,6 +12,7 @@ time         = "timestamp"
 step         = "15 min"
 """
 
+import codecs
 import difflib
 import math
 import re
@@ -291,6 +292,11 @@ def _value(where: str, key: str, value: Any) -> Any:
     need(not one_of or value in one_of, f"{' or '.join(map(repr, one_of or ()))}{swap}")
     if key == "separator":
         need(len(value) == 1, "one character")
+    if key == "encoding":
+        need(_is_encoding(value), 'the name of an encoding, as "cp1252" (Excel in Western Europe),')
+        return codecs.lookup(value).name.removesuffix("-sig")
+    if key == "time_format":
+        need("%f" not in value, "a format without %f, as fractions are read in ISO 8601 alone (no time_format),")
     if key == "files":
         need(value.count("{mdp}") == 1, "a pattern with {mdp} in it, as 'building_{mdp}.csv',")
     return value
@@ -329,6 +335,15 @@ def _check_together(mapping: Mapping) -> None:
 
 def _all(value: Any, kind: type) -> bool:
     return isinstance(value, list) and all(isinstance(each, kind) for each in value)
+
+
+def _is_encoding(name: str) -> bool:
+    """Whether it is that of a text in which what is odd can be replaced."""
+    try:
+        b"a".decode(name, "replace")
+    except (LookupError, UnicodeError, ValueError):
+        return False
+    return True
 
 
 def _finite(value: Any) -> bool:

@@ -123,14 +123,29 @@ def flags_of(values: Array, where: Callable[[int], str]) -> NDArray[np.int8]:
     return found
 
 
-def key_of(values: Sequence[Any] | Array, codes: NDArray[np.int64]) -> Key:
-    """A key from its distinct values; a number that is whole is named without its decimals."""
+def key_of(values: Sequence[Any] | Array, codes: NDArray[np.int64], where: Callable[[int], str]) -> Key:
+    """A key from distinct values; whole numbers are named without decimals, texts without spaces around them.
 
-    def name(value: Any) -> str:
+    Raises ``BmrlError`` for bytes that are no text.
+    """
+
+    def name(code: int, value: Any) -> str:
         if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
+            try:
+                value = value.decode("utf-8")
+            except UnicodeDecodeError as error:
+                row = int(np.flatnonzero(codes == code)[0])
+                raise BmrlError(f"{where(row)} has {value!r}, which is no text in UTF-8: write it as one") from error
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         return str(value).strip()
 
-    return Key(codes, [name(value) for value in values])
+    return merged([name(code, value) for code, value in enumerate(values)], codes)
+
+
+def merged(names: Sequence[str], codes: NDArray[np.int64]) -> Key:
+    """A key in which each name has one code."""
+    distinct = list(dict.fromkeys(names))
+    place = {name: code for code, name in enumerate(distinct)}
+    table = np.array([*(place[name] for name in names), -1])  # the last one for -1
+    return Key(table[codes], distinct)

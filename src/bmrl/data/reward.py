@@ -37,7 +37,7 @@ def load_reward(spec: str) -> RewardFunction:
         try:
             given = {"mdp": mdp} if wants_name else {}
             found = np.asarray(function(observations, actions, next_observations, **given))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BmrlError(f"--reward {spec}: {type(error).__name__}: {one_line(error)} (MDP {mdp})") from error
         n = len(observations)
         if found.shape != (n,) or found.dtype.kind not in "biuf":

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ REMEDIES = {
     **dict.fromkeys((".npy", ".mat", ".pkl", ".pickle", ".pt", ".joblib"), "save its arrays by numpy.savez as .npz"),
     **dict.fromkeys((".json", ".jsonl", ".feather", ".arrow", ".db", ".sqlite"), "save it as Parquet or CSV"),
 }
+_log = logging.getLogger(__name__)
 MINARI_DATA, MINARI_METADATA = "main_data.hdf5", "metadata.json"
 
 
@@ -42,14 +44,15 @@ def find_sources(words: Sequence[str | Path]) -> list[Source]:
     """
     if not words:
         raise BmrlError("name the files to import")
-    found: list[Source] = []
+    found: dict[Path, Source] = {}  # a file that is named twice is read once
     for word in map(str, words):
-        matches = [word] if os.path.exists(word) else sorted(glob.glob(word), key=natural)
+        matches = [word] if os.path.exists(word) else sorted(glob.glob(word, recursive=True), key=natural)
         if not matches:
             raise BmrlError(f"{word}: there is no such file")
         for path in map(Path, matches):
-            found += _in_directory(path) if path.is_dir() else [_source(path)]
-    return found
+            for source in _in_directory(path) if path.is_dir() else [_source(path)]:
+                found.setdefault(source.path.resolve(), source)
+    return list(found.values())
 
 
 def open_reader(source: Source, mapping: Mapping) -> Reader:
@@ -136,6 +139,11 @@ def _in_directory(path: Path) -> list[Source]:
         arrow = any(path.rglob("*.arrow"))
         hint = ": its data is in 'arrow'; make the dataset with data_format='hdf5'" if arrow else ""
         raise BmrlError(f"{path} holds no file that can be read ({', '.join(FORMATS)}) and no Minari dataset{hint}")
+    for each in sorted(path.iterdir()):
+        if each.suffix.lower() in REMEDIES and each.suffix.lower() != ".json":  # which mostly describes the others
+            _log.warning("%s is left out: %s", each, REMEDIES[each.suffix.lower()])
+    if below := [each for each in path.rglob("*") if each.parent != path and each.suffix.lower() in FORMATS]:
+        _log.warning("%s and what else lies below %s is left out: name it, too, to import it", min(below), path)
     return [_source(file) for file in files]
 
 

@@ -111,15 +111,15 @@ class Draft:
         more = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
         name = self._source.name if self._source.minari else self._source.path.name
         self._lines += [
-            f"# Drafted from {one_line(name)} by 'bmrl data suggest'.",
+            f"# Drafted from {_plain(one_line(name))} by 'bmrl data suggest'.",
             '# Look at every line; each "?" has to be decided.',
             "# What the file has (values: of its beginning):",
-            *(f"#   {one_line(line)}" for line in told[:SHOWN] + more),
+            *(f"#   {_plain(one_line(line))}" for line in told[:SHOWN] + more),
             "",
         ]
 
     def _say(self, key: str, value: Any, comment: str = "") -> None:
-        self._lines.append(f"{key} = {_toml(value)}" + (f"  # {comment}" if comment else ""))
+        self._lines.append(f"{key} = {_toml(value)}" + (f"  # {_plain(comment)}" if comment else ""))
 
     def _observations(self) -> None:
         discrete = discrete_arrays(self._source, "observations")
@@ -282,8 +282,13 @@ def _toml(value: Any) -> str:
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, str):
         text = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda sign: f"\\u{ord(sign[0]):04x}", text) + '"'
+        return '"' + _plain(text) + '"'
     return repr(value)
+
+
+def _plain(text: str) -> str:
+    """A text without control characters, which TOML has only as escapes."""
+    return re.sub(r"[\x00-\x1f\x7f]", lambda sign: f"\\u{ord(sign[0]):04x}", text)
 
 
 def _numbered(names: Iterable[str], stems: Sequence[str]) -> list[str]:

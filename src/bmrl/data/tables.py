@@ -19,6 +19,7 @@ from bmrl.data.readers import CHUNK_BYTES, MISSING_FLAG, Chunk, Reader, Source, 
 from bmrl.errors import BmrlError
 
 CSV_BYTES = 1 << 20  # of a CSV file, read at a time, and at most in a row: Arrow reads several such pieces ahead
+MOST_EMPTY = 10_000  # rows in which a column may be empty before its first word
 MAX_HEADER = CSV_BYTES  # characters of the line with the names of the columns
 NULLS = frozenset(pyarrow.csv.ConvertOptions().null_values)  # cells without a value, as Arrow has it: "", "NA", "null"
 
@@ -33,19 +34,17 @@ class CsvReader(Reader):
         """Raises ``BmrlError`` where the file is empty, or no text in the mapping's encoding."""
         self.source, self._mapping = source, mapping
         try:
-            with open(source.path, newline="", encoding=mapping.encoding.replace("utf-8", "utf-8-sig")) as file:
+            with open(
+                source.path, newline="", encoding="utf-8-sig" if mapping.encoding == "utf-8" else mapping.encoding
+            ) as file:
                 above = sum(1 for _ in itertools.islice(_lines(file), mapping.header - 1))
                 records = csv.reader(_lines(file), delimiter=mapping.separator)
                 head = next(records, [])
                 collections.deque(itertools.islice(records, mapping.skip), maxlen=0)
         except OSError as error:
             raise BmrlError(f"{source.path} cannot be read ({error.strerror})") from error
-        except (UnicodeError, LookupError) as error:
-            raise mapping.error(
-                "encoding",
-                f"{source.path} is no text in {mapping.encoding!r} ({mapping_module.one_line(error)}); say which "
-                'it is, as encoding = "cp1252" (Excel in Western Europe)',
-            ) from error
+        except UnicodeError as error:
+            raise self._no_text(source.path, error) from error
         except csv.Error as error:
             raise BmrlError(f"{source.path}, line {mapping.header}: no names of columns ({error})") from error
         if not any(cell.strip() for cell in head):
@@ -95,12 +94,20 @@ class CsvReader(Reader):
 
     def _words(self) -> set[str]:
         """Columns whose first value is a word as True: as numbers, they are 1 and 0."""
+        first: dict[str, str] = {}
+        missing = {*NULLS, *self._mapping.missing_as}
         with open(self.source.path, newline="", encoding=self._mapping.encoding, errors="replace") as file:
             lines = itertools.islice(_lines(file), self._above, None)
-            line = next((line for line in lines if line.strip()), "")
-        cells = next(csv.reader([line], delimiter=self._mapping.separator), [])
+            records = csv.reader(lines, delimiter=self._mapping.separator)
+            with contextlib.suppress(csv.Error):  # a cell that Python finds too large
+                for record in itertools.islice(records, MOST_EMPTY):
+                    for name, cell in zip(self.names, record, strict=False):
+                        if cell not in missing:
+                            first.setdefault(name, cell.strip().lower())
+                    if len(first) == len(self.names):
+                        break
         words = {word for word in TRUE + FALSE if word.isalpha()}
-        return {name for name, cell in zip(self.names, cells, strict=False) if cell.strip().lower() in words}
+        return {name for name, cell in first.items() if cell in words}
 
     def where(self, row: int) -> str:
         """See `Reader.where`: the line where the row begins, blank lines and those within quotes counted."""
@@ -116,7 +123,19 @@ class CsvReader(Reader):
                     begins = records.line_num
         return f"{self.source.path}, row {row}"
 
+    def _no_text(self, place: object, error: object) -> BmrlError:
+        """The error where bytes are no text."""
+        return self._mapping.error(
+            "encoding",
+            f"{place} is no text in {self._mapping.encoding!r} ({mapping_module.one_line(error)}); say which it is, as "
+            'encoding = "cp1252" (Excel in Western Europe)',
+        )
+
     def _error(self, text: str) -> BmrlError:
+        if "invalid UTF8" in text or "can't decode" in text:
+            match = _CELL.fullmatch(text)
+            place = self.where(int(match[2]) - self._above - 1) if match else self.source.path
+            return self._no_text(place, "no UTF-8" if match else text)
         if match := _CELL.fullmatch(text):
             row = int(match[2]) - self._above - 1
             name = self.names[int(match[1])]
@@ -131,6 +150,8 @@ class CsvReader(Reader):
         """What to say where a cell is no number."""
         mapping = self._mapping
         cell = reason.partition("'")[2].rpartition("'")[0]
+        if cell.lower() in TRUE + FALSE:
+            return "mend the file: the column has words as this one and numbers"
         if re.search(r"\d", cell):
             return (
                 f"mend the file, or the lines separator ({mapping.separator!r}), decimal ({mapping.decimal!r}) and "

@@ -8,6 +8,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from bmrl.errors import printable
 from bmrl.figures.style import mdp_name, number, quantity
 
 NAMED = 4  # parameters of an MDP that are written out
@@ -57,7 +58,7 @@ def judgement_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         named = row["mdp"] is not None and len(row["mdp"]) == 1
         name = mdp_name(row["mdp"]) if named else row["name"]
         table.add_row(
-            *((row["name"], escape(row["imported"] or name)) if imported else (name,)),
+            *((row["name"], escape(printable(row["imported"] or name))) if imported else (name,)),
             f"{row['transitions']:,}",
             number(row["value"]),
             f"{number(row['low'])} … {number(row['high'])}",

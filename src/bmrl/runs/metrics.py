@@ -144,5 +144,5 @@ def _read(path: Path) -> str:
             raise CorruptError(f"{path} is larger than {MAX_BYTES >> 20} MiB: no table of metrics is")
         content = file.read().decode(errors="replace")
     if not content.startswith(_HEADER):
-        raise CorruptError(f"{path} is not a table of metrics: its first line is not {_HEADER.strip()!r}")
+        raise CorruptError(f"{path} is not a table of metrics: its first line is not {_HEADER.strip()!r}; remove it")
     return content

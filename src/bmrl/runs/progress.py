@@ -1,8 +1,9 @@
-"""What a user sees: warnings, printed lines, progress bars with rate and time left, silent without a terminal."""
+"""What a user sees: warnings, printed lines, progress with rate and time left."""
 
 import logging
 import os
 import sys
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -17,6 +18,9 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 from rich.text import Text
+
+_log = logging.getLogger(__name__)
+EVERY = 60.0  # seconds between two lines of progress
 
 
 def warn_on_terminal() -> None:
@@ -46,10 +50,15 @@ class _Rate(ProgressColumn):
 
 
 class Progress:
-    """``with Progress("teach", total, done) as progress: progress.update(done)``."""
+    """``with Progress("teach", total, done) as progress: progress.update(done)``.
+
+    A bar on a terminal, elsewhere a line a minute; a line a minute in a run's log.txt, too.
+    """
 
     def __init__(self, stage: str, total: int, done: int = 0):
-        console = Console(stderr=True)
+        console = self._console = Console(stderr=True, soft_wrap=True)
+        self._stage, self._total, self._first = stage, total, done
+        self._started = self._told = time.monotonic()
         self._bar = RichProgress(
             TextColumn("{task.description:>10}"),
             BarColumn(),
@@ -66,6 +75,15 @@ class Progress:
     def update(self, done: int) -> None:
         """Set the number of finished steps."""
         self._bar.update(self._task, completed=done)
+        now = time.monotonic()
+        if now - self._told < EVERY:
+            return
+        self._told, rate = now, (done - self._first) / (now - self._started)
+        left = f"{(self._total - done) / rate / 60:,.0f} min left" if rate else "no end in sight"
+        line = f"{self._stage}: {done:,} of {self._total:,}, {rate:,.3g}/s, {left}"
+        _log.info(line)
+        if not self._console.is_terminal:
+            self._console.print(line, markup=False, highlight=False)
 
     def __enter__(self) -> "Progress":
         self._bar.start()

@@ -151,7 +151,9 @@ def has_result(path: Path) -> bool:
         raise BmrlError(f"{path} is not a directory; move it or choose another place")
     committed = is_committed(path)
     if not committed and path.exists() and any(path.iterdir()):
-        raise BmrlError(f"{path} holds something else, or is damaged; remove it or choose another place")
+        raise BmrlError(
+            f"{path} holds something else, or is damaged; choose another place, or remove it if nothing there is needed"
+        )
     return committed
 
 

@@ -72,7 +72,11 @@ def spread(name: str, log: Any, most: int) -> tuple[Array, Array, Array, Array]:
     index = np.linspace(0, size - 1, min(most, size)).astype(int)
     at, lengths = index, {field: size for field in fields}
     if "terminations" in arrays:  # an episode's observations are one more than its transitions
-        ends = 1 + np.flatnonzero(numbers(name, arrays["terminations"]) + numbers(name, arrays["truncations"]))
+        flags = [arrays[field] for field in ("terminations", "truncations")]
+        if any(flag.shape != (size,) or not np.isin(flag, (0, 1)).all() for flag in flags):
+            shapes = " and ".join(str(list(flag.shape)) for flag in flags)
+            raise BmrlError(f"{name}: terminations and truncations of shapes {shapes}; {size} bools each are needed")
+        ends = 1 + np.flatnonzero(flags[0].astype(bool) | flags[1].astype(bool))
         at, lengths["observations"] = index + np.searchsorted(ends, index, side="right"), size + len(ends)
         if not len(ends) or ends[-1] != size:
             raise BmrlError(f"{name}: the last transition ends no episode; set its truncation")

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +74,11 @@ class Policy:
 
         ``seed`` is that of ``predict(deterministic=False)``.
 
-        Raises BmrlError where there is none, and CorruptError where it was altered or is of another version.
+        Raises BmrlError where there is none, or for a wrong seed, and CorruptError where it was altered or is of
+        another version.
         """
+        if seed is not None and (not isinstance(seed, Integral) or seed < 0):
+            raise BmrlError(f"seed is {seed!r}, a whole number from 0 on is needed")
         path = Path(path)
         manifest = verify_directory(path)
         require_format(path, manifest, FORMAT, VERSION)
