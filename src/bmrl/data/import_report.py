@@ -25,6 +25,7 @@ COUNTS = {
     "observations": "observation\nalone",
     "unused": "unused\nrows",
 }
+ALWAYS = ("rows", "transitions", "episodes")
 
 # What can be wrong with rows -> the mapping's line to change, and what it may say.
 SAYS = {
@@ -93,14 +94,15 @@ class Imported:
 
 
 def counts_table(imported: Imported) -> Table:
-    """A line an MDP: what its rows became."""
+    """A line an MDP: what its rows became; without columns of zeros, so that it fits a terminal."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
     table.add_column("batch", no_wrap=True)
     table.add_column("MDP", overflow="fold")
-    for head in COUNTS.values():
-        table.add_column(head, justify="right")
+    seen = [key for key in COUNTS if key in ALWAYS or any(counts[key] for counts in imported.mdps.values())]
+    for key in seen:
+        table.add_column(COUNTS[key], justify="right", overflow="fold")
     for number, (name, counts) in enumerate(imported.mdps.items()):
-        cells = [f"{counts[count]:,}" for count in COUNTS]
+        cells = [f"{counts[key]:,}" for key in seen]
         table.add_row("–" if imported.problems else f"mdp-{number:03d}", escape(printable(name)), *cells)
     return table
 

@@ -7,6 +7,7 @@ written.
 
 import contextlib
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -63,12 +64,18 @@ def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, re
         if held := committed_names(out):
             raise BmrlError(f"{out} already holds {held[0]}: choose another --out, a directory that is not there")
         intake = Intake(mapping, lambda shape, dtype: stack.enter_context(ScratchArray(out, shape, dtype)))
-        with Progress("read", len(files)) as progress:
-            for number, source in enumerate(files, start=1):
+        sizes = [source.path.stat().st_size / 1e6 for source in files]
+        with Progress("read MB", math.ceil(sum(sizes))) as progress:
+            for number, source in enumerate(files):
+                before, size = sum(sizes[:number]), sizes[number]
                 with contextlib.closing(open_reader(source, mapping)) as reader:
-                    if not intake.read(reader):
-                        _log.warning("%s has no rows", source.path)
-                progress.update(number)
+                    rows = 0
+                    for read in intake.read(reader):
+                        rows += read
+                        progress.update(int(before + reader.share * size))
+                if not rows:
+                    _log.warning("%s has no rows", source.path)
+            progress.update(math.ceil(sum(sizes)))
         names = sorted(intake.logs, key=natural)
         if not names:
             raise BmrlError(f"{files[0].path} has no rows")

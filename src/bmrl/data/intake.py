@@ -2,6 +2,7 @@
 
 import contextlib
 import zoneinfo
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -63,8 +64,8 @@ class Intake:
         self._most = min(MAX_MDPS, (raise_open_files_limit() - OTHER_FILES) // 2)  # two arrays of each wait in files
         self.labels = Labels(self._place, [], [], None)
 
-    def read(self, reader: Reader) -> int:
-        """Takes in all rows of a file; returns how many there are."""
+    def read(self, reader: Reader) -> Iterator[int]:
+        """Takes in all rows of a file, some at a time; yields how many."""
         self.readers.append(reader)
         mapping, number = self.mapping, len(self.readers) - 1
         where = str(reader.source.path)
@@ -84,13 +85,11 @@ class Intake:
                 raise mapping.error(
                     key, f"the column {pick.name!r} has another use already: give the logs a copy of it"
                 )
-        size = 0
         for chunk in reader.chunks(uses):
             if chunk.size:
                 self._unmark(chunk, uses)
                 self._take(number, chunk, infos)
-                size += chunk.size
-        return size
+                yield chunk.size
 
     def check_precision(self) -> None:
         """Raises ``BmrlError`` where float32, which batches hold, leaves hardly anything of how a column varies."""

@@ -85,10 +85,12 @@ class Reader(ABC):
     Attributes:
         source: the file.
         names: of its columns.
+        share: of the file that was read, as far as the reader can tell, 0 ... 1.
     """
 
     source: Source
     names: list[str]
+    share = 0.0
 
     @abstractmethod
     def chunks(self, uses: Mapping[str, Use]) -> Iterator[Chunk]:

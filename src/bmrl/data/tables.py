@@ -62,8 +62,9 @@ class CsvReader(Reader):
         kinds = {places[name]: pa.float64() if use == by_arrow else pa.string() for name, use in uses.items()}
         first = 0
         try:
+            file = pa.OSFile(str(self.source.path), "rb")
             stream = pyarrow.csv.open_csv(
-                self.source.path,
+                file,
                 read_options=pyarrow.csv.ReadOptions(
                     use_threads=False,  # else an error does not tell its row
                     block_size=CSV_BYTES,
@@ -86,6 +87,7 @@ class CsvReader(Reader):
                 for name in booleans:
                     flags = chunk.columns[name]
                     chunk.columns[name] = np.where(flags == MISSING_FLAG, np.nan, flags)
+                self.share = file.tell() / file.size()
                 yield chunk
                 first += batch.num_rows
         except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeError) as error:
@@ -185,6 +187,7 @@ class ParquetReader(Reader):
         try:
             for batch in self._file.iter_batches(batch_size=min(rows, 1 << 16), columns=list(uses)):
                 columns = {name: batch.column(name) for name in uses}
+                self.share = (first + batch.num_rows) / self._file.metadata.num_rows
                 yield _chunk(self, first, batch.num_rows, columns, uses)
                 first += batch.num_rows
         except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
