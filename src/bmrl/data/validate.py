@@ -16,7 +16,7 @@ from rich.table import Table
 
 from bmrl.data.batch import Batch, batch_names, check_names, differences, examine_batch, traits
 from bmrl.data.checks import FIELDS, Problems
-from bmrl.errors import shortened
+from bmrl.errors import printable, shortened
 from bmrl.runs.progress import Progress
 from bmrl.runs.storage import locate, refuse_links
 
@@ -155,7 +155,7 @@ def report_table(report: Report) -> Table:
         shortest, mean, longest = found.lengths
         table.add_row(
             name,
-            *([escape(found.imported or "–")] if imported else []),
+            *([escape(printable(found.imported or "–"))] if imported else []),
             f"{found.transitions:,}",
             f"{found.episodes:,}",
             f"{shortest}/{mean:.4g}/{longest}",
