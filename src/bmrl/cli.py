@@ -47,7 +47,7 @@ class Run:
 
 @dataclass
 class Collect:
-    """Stage 1 alone: SAC in every train MDP; its replay buffers are the batches."""
+    """Stage 1 alone: SAC in every train MDP; its replay buffers are the batches (thermostat: logs of controllers)."""
 
     experiment: Annotated[str, tyro.conf.Positional]
     """point-goal, halfcheetah-velocity, hopper-velocity, halfcheetah-dynamics, halfcheetah-velocity-dynamics,

@@ -81,7 +81,7 @@ def needing_extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise BmrlError(f"{error.name} is not installed: pip install 'bmrl[data]'") from error
+        raise BmrlError(f"{error.name} is not installed: install bmrl with its extra 'data'") from error
 
 
 def minari_metadata(data: Path) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def check_engine(directory: Path, engine: Engine) -> int:
     if engine.engine == "local" and (engine.worker_cpus, engine.worker_gpus) != (LOCAL.worker_cpus, LOCAL.worker_gpus):
         raise BmrlError("--worker-cpus and --worker-gpus are for --engine ray: this process has all that JAX sees")
     if engine.engine == "ray" and find_spec("ray") is None:
-        raise BmrlError("--engine ray needs Ray: pip install 'bmrl[ray]'")
+        raise BmrlError("--engine ray needs Ray: install bmrl with its extra 'ray'")
     noted = directory / PARTS / "config.json"
     begun = from_json(read_json(noted), dict[str, int], str(noted)).get("group", 0) if noted.exists() else 0
     if noted.exists() and begun < 1:
