@@ -20,6 +20,7 @@ from bmrl.experiments import get_experiment
 from bmrl.experiments.experiment import Experiment, Scale
 from bmrl.figures.scratch import plot_figure3
 from bmrl.reproduce import figure3
+from bmrl.reproduce.markdown import table
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit, run_study
 from bmrl.runs.progress import warn_on_terminal
@@ -39,13 +40,13 @@ def shortened(experiment: Experiment, updates: int, student_updates: int) -> Exp
 def zero_shot(experiment: Experiment, directory: Path) -> list[Row]:
     """The pipeline, and what its students do in the test MDPs."""
     with working_run(experiment, directory, tuple(experiment.teach), tuple(experiment.distill)) as run:
-        return figure3.tested(run)
+        return figure3.tested(run, tuple(experiment.distill))
 
 
-def stages(directory: Path) -> list[str]:
+def stages(directory: Path) -> str:
     """Markdown: the seconds of every finished stage of a run."""
     found = re.findall(r"INFO ([\w-]+): finished after (\d+) s", (directory / "log.txt").read_text())
-    return ["| stage | seconds |", "|---|---|", *(f"| {stage} | {seconds} |" for stage, seconds in found)]
+    return table(("stage", "seconds"), found)
 
 
 def main() -> None:
@@ -73,9 +74,9 @@ def main() -> None:
         scratch = read_json(args.beside)["units"][f"{unit}/scratch"]["rows"]
         beside = [{"unit": f"{unit}/scratch", **row} for row in scratch if "interactions" in row]
         plot_figure3([*rows, *beside], out / "figure3.png")
-        table = figure3.table(NAME, figure3.end_points([*rows, *beside]))
+        returns = figure3.returns(NAME, figure3.end_points([*rows, *beside]))
         return "\n".join(
-            [__doc__, "![Zero-shot beside SAC from scratch](figure3.png)", "", *table, "", *stages(directory)]
+            [__doc__, "![Zero-shot beside SAC from scratch](figure3.png)", "", *returns, "", stages(directory)]
         )
 
     run_study("figure3", Study(units, page), args.scale, [args.seed], args.out, runs, "*")

@@ -13,11 +13,13 @@ from distill import toy
 
 from bmrl import BmrlError, Targets, get_experiment
 from bmrl.batch_rl import TD3BC
+from bmrl.batch_rl.base import check_algorithm, check_shapes
 from bmrl.batch_rl.teach import TeachConfig
 from bmrl.config import to_json
 from bmrl.learned import load_learners
 from bmrl.networks import Normaliser
 from bmrl.pipeline import open_run, start_run, teach_stage
+from bmrl.types import Spec
 
 
 class MeanState(NamedTuple):
@@ -46,6 +48,37 @@ class Mean:
     def targets(self, state, observations, actions, key):
         values = jnp.broadcast_to(state.reward, (len(observations),))
         return Targets(values, jnp.zeros((len(observations), 0)), self.act(state, observations, key))
+
+
+def odd(**functions):
+    """An algorithm of which some functions are others."""
+    return dataclass(frozen=True)(type("Odd", (Mean,), {"__annotations__": {}, **functions}))()
+
+
+@pytest.mark.parametrize(
+    ("functions", "says"),
+    [
+        ({"update": lambda self, state, batch, key: state}, "update gives no pair of the next state and a dict"),
+        ({"update": lambda self, state, batch, key: (state, {"l": batch.rewards})}, "update: one number for each loss"),
+        (
+            {"update": lambda self, state, batch, key: (state._replace(reward=batch.rewards), {})},
+            "update: a state of the same arrays",
+        ),
+        ({"update": lambda self, state, batch, key: batch.nothing}, "update fails: AttributeError: .*nothing"),
+        ({"act": lambda self, state, observations, key: observations[:, 0]}, r"act: an array of actions \[n, 1\]"),
+        ({"targets": lambda self, state, s, a, key: s[:, 0]}, "targets: an instance of bmrl.Targets"),
+        ({"targets": lambda self, state, s, a, key: Targets(a)}, r"targets: values of shape \[n\]"),
+    ],
+)
+def test_what_functions_give_is_checked_before_anything_is_trained(functions, says):
+    with pytest.raises(BmrlError, match=f"Odd.{says}"):
+        check_shapes(odd(**functions), Spec(1, 1))
+
+
+@pytest.mark.parametrize(("field", "size"), [("batch_size", 0), ("batch_size", 2.5), ("window", 0)])
+def test_sizes_that_are_none_are_refused(field, size):
+    with pytest.raises(BmrlError, match=f"the algorithm Odd has {field} {size}: a whole number from 1 on is needed"):
+        check_algorithm(replace(odd(), **{field: size}) if field == "batch_size" else odd(**{field: size}))
 
 
 LOGS = [toy.episodes(mdp, [4] * 20) for mdp in range(3)]

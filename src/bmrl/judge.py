@@ -60,6 +60,8 @@ def judge_stage(
         raise BmrlError("--members must be at least 2, --updates at least 1: the spread of the members is the interval")
     pipeline.check_variants(run.experiment, [variant])
     pipeline.check_all_sources(run)
+    if (out / "students").exists() or (out / "batches").exists():
+        raise BmrlError(f"--out {out} is a run: choose a directory for the judgement")
     pipeline.check_place(out, resume=True)
     config = JudgeConfig(FQE(discount=_discount(run, variant) if discount is None else discount), updates)
     if not 0 < config.algorithm.discount < 1:

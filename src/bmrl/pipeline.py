@@ -83,10 +83,16 @@ class Run:
         return Metrics(self.directory / "metrics.csv")
 
 
+def _is_blank(directory: Path) -> bool:
+    """Whether nothing was done in a run's directory yet: a mistake stopped it, which may be mended."""
+    begun = ("config.json", "machines.json", "sources.json", ".lock", "log.txt", "metrics.csv")
+    return all(x.is_dir() or x.name in begun for x in directory.rglob("*"))
+
+
 def check_place(directory: Path, resume: bool) -> None:
     """Refuse, before anything is written, a directory that a new run cannot have."""
     if (directory / "config.json").exists():
-        if not resume:
+        if not (resume or _is_blank(directory)):
             raise BmrlError(f"{directory} already holds a run: continue it with --resume, or choose another --out")
     elif directory.exists() and not directory.is_dir():
         raise BmrlError(f"{directory} is a file: choose another --out")
@@ -150,7 +156,7 @@ def note_machine(run: Run) -> None:
 def hold_config(directory: Path, config: Any) -> None:
     """Note in a directory of what configuration its contents are; raises BmrlError if they are of another."""
     path = directory / "config.json"
-    if not path.exists():
+    if not path.exists() or _is_blank(directory):
         directory.mkdir(parents=True, exist_ok=True)
         write_json(path, config)
     else:
@@ -243,7 +249,10 @@ def collect_stage(run: Run, collect_missing: Callable[[Run], None] | None = None
             family.validate(batch.manifest["mdp"])
     check_action_bounds(family, family.test_mdps(), present, batches)  # before anything is trained in vain
     made_here = provenance(logs or experiment.collect, seed)
-    if any(batch.manifest["provenance"] != made_here for batch in present):
+    known = [{**batch.manifest["provenance"]} for batch in present]
+    for each in known:
+        each.pop("action_bounds", None)  # which the family says
+    if any(each != made_here for each in known):
         log.info("collect: taking the %d batches that are there", len(present))
         if len(present) < len(mdps):
             few = "%s has batches of %d MDPs, %s has %d train MDPs: training is on those alone"

@@ -1,5 +1,6 @@
 """The last stage of a run: the zero-shot test, its rows in results.json, its table and its pictures."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,10 +46,11 @@ from bmrl.runs.storage import committed_names, read_json, write_json
 from bmrl.scaling import check_action_bounds, check_logs
 
 TAUGHT = ("tiMe", "nearest teacher", "pooled")  # what knows only the MDPs whose learners did not diverge
+LONGEST = 80  # characters of an MDP in a file's name
 MAX_EPISODES = 1 << 16  # of each MDP: they are played side by side
 log = logging.getLogger(__name__)
 
-KEY = ("method", "variant", "split", "seed", "context", "episodes")  # with "mdp": which rows are the same test
+KEY = ("method", "variant", "split", "seed", "context", "episodes")
 
 
 def evaluate_stage(
@@ -69,6 +71,8 @@ def evaluate_stage(
     episodes = run.experiment.episodes if episodes is None else episodes
     if not 1 <= episodes <= MAX_EPISODES:
         raise BmrlError(f"--episodes {episodes}: 1 to {MAX_EPISODES} are needed")
+    if mdp and split != "test":
+        raise BmrlError(f"--mdp names the MDP, --split {split} others: leave one of them out")
     mdps = (parse_mdp(family, mdp),) if mdp else family.test_mdps() if split == "test" else family.validation_mdps()
     if not mdps:  # validation may be empty
         raise BmrlError(f"--split {split}: {family.name} has no {split} MDPs: name one by --mdp, or use --split test")
@@ -106,7 +110,7 @@ def evaluate_stage(
     if not (mdp or family.transitions_vary) and context == "episode" and len(taught) > 1:
         tests = _identity_tests(run, family, taught)
         write_json(run.directory / "identity.json", tests)
-    name = mdp_name(mdps[0]).replace(" ", "") if mdp else split
+    name = _file_name(mdps[0]) if mdp else split
     name += "" if context == "episode" else "-no-context" if context == "none" else "-logs"
     _draw(run, family, mdps, name, rows, results, agents["tiMe", _first_student(run)], pictures)
     console = Screen()
@@ -228,9 +232,16 @@ def learned_agents(
         raise BmrlError(f"{run.directory} has no students: run 'bmrl distill {run.directory}'")
     for variant in variants:
         student, config = load_student(run.directory / "students" / variant)
+        if (found := (len(student.statistics.observations.mean), student.action_dim)) != (
+            wanted := (family.observation_dim, family.action_dim)
+        ):
+            raise BmrlError(
+                f"{run.directory}: its policy has {found[0]} observations and {found[1]} actions, {family.name} has "
+                f"{wanted[0]} and {wanted[1]}"
+            )
         agents["tiMe", variant] = student_agent(student, config.context, context, slots)
     first = np.zeros(len(mdps), int)
-    taught = _mdps_of(read_batches(run.directory / "batches"))
+    taught = [family.validate(mdp) for mdp in _mdps_of(read_batches(run.directory / "batches"))]
     for method, kind in (("nearest teacher", "teachers"), ("pooled", "pooled")):
         for name in taught_variants(run, kind):
             # Only a user's word has brought a student of fewer MDPs this far.
@@ -287,6 +298,8 @@ def parse_mdp(family: Family, words: Sequence[str]) -> Parameters:
     parameters = {}
     for word in words:
         name, equals, value = word.partition("=")
+        if name in parameters:
+            raise BmrlError(f"--mdp has {name} twice: name one MDP")
         try:
             parameters[name] = float(value)
         except ValueError:
@@ -294,6 +307,12 @@ def parse_mdp(family: Family, words: Sequence[str]) -> Parameters:
         if not equals:
             raise BmrlError(f"--mdp {word!r}: write NAME=NUMBER, with {', '.join(family.parameter_names)}")
     return family.validate(parameters)
+
+
+def _file_name(mdp: Parameters) -> str:
+    """An MDP in the names of its pictures."""
+    name = mdp_name(mdp).replace(" ", "")
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def split_of(family: Family, mdp: Parameters) -> str:
@@ -322,7 +341,8 @@ def merge(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str
     """Old rows, with those that a new row repeats replaced."""
 
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
-        return (*(row[name] for name in KEY), tuple(sorted(row["mdp"].items())))
+        episodes = row["episodes"] + row.get("invalid_episodes", 0)
+        return (*(row[name] for name in KEY[:-1]), episodes, tuple(sorted(row["mdp"].items())))
 
     kept = {key(row): row for row in old}
     return list((kept | {key(row): row for row in new}).values())

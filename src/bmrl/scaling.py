@@ -12,11 +12,11 @@ from bmrl.families import Family, Parameters
 
 
 def action_bounds(batches: Sequence[Batch]) -> tuple[np.ndarray, np.ndarray]:
-    """The user's actions that -1 and 1 stand for, [d_a] float32 each: what `bmrl data import` noted, else -1 and 1.
+    """The user's actions that -1 and 1 stand for, [d_a] float32 each: what import or collection noted, else -1 and 1.
 
     Raises BmrlError where the batches differ.
     """
-    found = [batch.bounds or ([-1.0] * batch.action_dim, [1.0] * batch.action_dim) for batch in batches]
+    found = [batch.bounds or _noted(batch) or ([-1.0] * (d := batch.action_dim), [1.0] * d) for batch in batches]
     for batch, bounds in zip(batches, found, strict=True):
         if bounds != found[0]:
             raise BmrlError(
@@ -25,6 +25,12 @@ def action_bounds(batches: Sequence[Batch]) -> tuple[np.ndarray, np.ndarray]:
             )
     low, high = (np.array(bound, np.float32) for bound in found[0])
     return low, high
+
+
+def _noted(batch: Batch) -> tuple[list[float], list[float]] | None:
+    """What collection noted of the environment's actions, where they are others than -1 to 1."""
+    bounds = batch.manifest["provenance"].get("action_bounds")
+    return (bounds[0], bounds[1]) if isinstance(bounds, list) and len(bounds) == 2 else None
 
 
 def check_logs(batches: Sequence[Batch], place: Path, logs: Sequence[Batch], there: Path) -> None:

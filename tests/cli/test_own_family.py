@@ -52,6 +52,12 @@ def test_the_pages_example_from_collection_to_test(example, tmp_path, caplog):
     batches = read_batches(run / "batches")
     assert len(batches) == 12 and {batch.manifest["family"] for batch in batches} == {"tanks"}
 
+    policy = tmp_path / "policy"
+    done = bmrl("policy", "export", run, "--out", policy)
+    assert done.returncode == 0, done.stderr
+    exported = json.loads((policy / "manifest.json").read_text())
+    assert (exported["action_low"], exported["action_high"]) == ([0.0], [2.0])  # as the environment takes them
+
     # The same logs alone: nobody may act in their MDPs, the policy is the same.
     alone = tmp_path / "alone"
     assert "holds no logs: import some" in bmrl("run", "own", "--scale", "smoke", "--out", alone).stderr
@@ -151,6 +157,53 @@ def test_spaces_that_do_not_fit_are_refused(tmp_path):
         with pytest.raises(BmrlError, match=r"a bounded Box of shape \(1,\) is needed"):
             load_family(f"{path}:F").family.simulator([{"x": 0.1}], 0)
     LOADED.clear()
+
+
+@pytest.mark.parametrize(
+    ("reset", "says"),
+    [
+        ("raise RuntimeError('sensor offline')", "of {'x': 0.1} fails: RuntimeError: sensor offline"),
+        ("return np.zeros(1)", "fails: ValueError: .*; it is to return an observation and a dict"),
+        ("return np.full(1, np.nan), {}", r"gives \[nan\]: finite numbers are needed"),
+    ],
+)
+def test_an_episode_that_cannot_begin_is_told_in_a_line(tmp_path, reset, says):
+    text = BROKEN.format(space=BOX, step="pass").replace("return np.zeros(1, np.float32), {}", reset)
+    (tmp_path / "mine.py").write_text(text)
+    simulator = load_family(f"{tmp_path / 'mine.py'}:F").family.simulator([{"x": 0.1}], 0)
+    LOADED.clear()
+    with pytest.raises(BmrlError, match=rf"mine: reset\(seed=.*{says}") as caught:
+        simulator.reset()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "other", "says"),
+    [
+        ("5, 1, 1, Env)", "5, 1, 1, lambda x: None)", "make returned NoneType, which has no observation_space"),
+        ("5, 1, 1, Env)", "5, 1, 1, Env, info_names=('t',))", "info_names: what step returns as infos is not kept"),
+        ("5, 1, 1, Env)", "5, 1, 1, Env, env_id='no good id')", "env_id is 'no good id'"),
+    ],
+)
+def test_families_that_cannot_be_are_refused(tmp_path, word, other, says):
+    (tmp_path / "mine.py").write_text(BROKEN.format(space=BOX, step="pass").replace(word, other))
+    with pytest.raises(BmrlError, match=says):
+        load_family(f"{tmp_path / 'mine.py'}:F").family.simulator([{"x": 0.1}], 0)
+    LOADED.clear()
+
+
+def test_a_mistake_in_the_file_can_be_mended_where_nothing_was_done(tmp_path):
+    path, place = tmp_path / "mine.py", tmp_path / "run"
+    path.write_text(BROKEN.format(space=BOX, step="pass").replace("5, 1, 1, Env)", "5, 1, 1, lambda x: None)"))
+    words = ("collect", "own", "--family", f"{path}:F", "--scale", "smoke", "--out", place)
+    done = bmrl(*words)
+    assert done.returncode == 2 and "make returned NoneType" in done.stderr and (place / "config.json").exists()
+    path.write_text(BROKEN.format(space=BOX, step="return np.zeros(1), 1.0, False, False, {}"))
+    done = bmrl(*words)
+    assert done.returncode == 0, done.stderr
+    path.write_text(path.read_text() + "# another\n")
+    done = bmrl(*words, "--resume")
+    assert done.returncode == 2 and "another configuration: family_sha256" in done.stderr
 
 
 def test_a_box_of_whole_numbers_is_refused(tmp_path):

@@ -22,6 +22,7 @@ from bmrl.data import read_batch, write_batch
 from bmrl.errors import BmrlError
 from bmrl.evaluate.agents import FixedDraws
 from bmrl.evaluate.evaluate import student_agent
+from bmrl.experiments import get_experiment
 from bmrl.judge import judge_stage
 from bmrl.learned import load_learners, load_student, save_learners
 from bmrl.policy import export_policy
@@ -174,6 +175,7 @@ def test_a_judgement_of_something_else_is_not_gone_on_with(run: Path, judged: Pa
     out, whole = tmp_path / "judged", json.loads((judged / "config.json").read_text())
     out.mkdir()
     (out / "config.json").write_text(json.dumps(whole | {"seed": 4}))
+    (out / "judgement.json").write_text("[]")
     assert "judged holds a run with another configuration: seed: 4 -> 3;" in refused(
         "judge", run, "--out", out, *JUDGED
     )
@@ -336,6 +338,29 @@ def test_batches_that_do_not_fit_the_family_are_refused(tmp_path: Path) -> None:
     assert "3 observations" in refused(*words)
     batch(2, {"gravity": 9.8})
     assert "gravity" in refused(*words, "--resume")
+
+
+def test_one_mdp_is_named_once_and_alone(run: Path) -> None:
+    assert "--mdp has goal_angle twice" in refused("evaluate", run, "--mdp", "goal_angle=0", "goal_angle=1")
+    assert "leave one of them out" in refused("evaluate", run, "--mdp", "goal_angle=0", "--split", "validation")
+
+
+def test_a_repeated_test_replaces_one_whose_episodes_became_unstable() -> None:
+    row = {"method": "m", "variant": "", "split": "test", "seed": 0, "context": "none", "mdp": {"x": 1.0}}
+    old = [row | {"episodes": 1, "invalid_episodes": 4}, row | {"episodes": 2, "invalid_episodes": 0}]
+    new = [row | {"episodes": 5, "invalid_episodes": 0}]
+    assert report.merge(old, new) == [new[0], old[1]]
+
+
+def test_a_run_is_no_place_for_a_judgement(run: Path) -> None:
+    assert f"--out {run} is a run" in refused("judge", run, "--out", run)
+
+
+@pytest.mark.parametrize("seed", [0.5, "0", -1, 2**31])
+def test_a_seed_is_a_whole_number(seed: object) -> None:
+    with pytest.raises(BmrlError, match=r"a whole number in 0 .* 2147483647 is needed"):
+        get_experiment("point-goal", "smoke", seed)  # type: ignore[arg-type]
+    assert get_experiment("point-goal", "smoke", np.int64(3)).seed == 3
 
 
 def test_logs_of_another_mdp_are_no_context(run: Path) -> None:

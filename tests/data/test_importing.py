@@ -83,7 +83,7 @@ def test_a_package_that_is_not_installed(tmp_path, monkeypatch, name, package, m
     monkeypatch.delitem(sys.modules, "bmrl.data.hdf5", raising=False)
     monkeypatch.delattr("bmrl.data.hdf5", raising=False)
     monkeypatch.delitem(sys.modules, f"bmrl.data.{module}", raising=False)
-    with pytest.raises(BmrlError, match=f"{package} is not installed: pip install 'bmrl.data.'"):
+    with pytest.raises(BmrlError, match=f"{package} is not installed: install bmrl with its extra 'data'"):
         suggest(str(tmp_path / name)) if module == "hdf5" else run(tmp_path, PLAIN)
 
 

@@ -82,7 +82,8 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
 
 
 def test_the_identity_and_the_action_follow_the_reward(student: Student, tmp_path) -> None:
-    held_out = HeldOut(transitions(log(1, tmp_path)), {})
+    of_mdps = transitions(log(1, tmp_path))
+    held_out = HeldOut(of_mdps, {}, np.ones(of_mdps.rewards.shape, bool))
     result = relabelling_test(student, FAMILY, MDPS, held_out, size=10, most=10, contexts=100, seed=0)
     assert result["identity_worst"] >= 0.9
     assert result["action_worst"] >= 0.9

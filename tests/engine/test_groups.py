@@ -209,7 +209,7 @@ def test_engines_that_a_new_run_refuses(tmp_path, monkeypatch):
     with pytest.raises(BmrlError, match="--engine ray: say with --group how many MDPs"):
         parts.check_engine(tmp_path, Engine("ray"))
     monkeypatch.setattr(parts, "find_spec", lambda name: None)
-    with pytest.raises(BmrlError, match=r"needs Ray: pip install 'bmrl\[ray\]'"):
+    with pytest.raises(BmrlError, match="needs Ray: install bmrl with its extra 'ray'"):
         parts.check_engine(tmp_path, Engine("ray", group=2))
 
 

@@ -53,9 +53,29 @@ def test_a_family_without_mdps_or_steps_is_none():
     for split in ("train", "test"):
         with pytest.raises(BmrlError, match=f"point-goal: {split} has no MDP: name at least one"):
             replace(POINT, **{split: ()})
-    with pytest.raises(BmrlError, match="point-goal: horizon is 0: an episode needs at least 1 step"):
+    with pytest.raises(BmrlError, match="point-goal: horizon is 0: a whole number from 1 on is needed"):
         replace(POINT, horizon=0)
     assert replace(POINT, validation=()).validation_mdps() == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"bounds": {"goal_angle": (0.0, 0.0)}}, r"bounds of 'goal_angle' are \(0.0, 0.0\): two numbers are needed"),
+        ({"bounds": {"goal_angle": (0.0, np.inf)}}, "two numbers are needed, low < high"),
+        ({"bounds": {"goal_angle": 0.2}}, "two numbers are needed, low < high"),
+        ({"bounds": {"../x": (0.0, 1.0)}}, "a parameter is named '../x'"),
+        ({"logarithmic": ("goal_angle",)}, "'goal_angle' is logarithmic and its bounds begin at 0"),
+        ({"logarithmic": "goal_angle"}, "logarithmic"),
+        ({"logarithmic": ("angle",)}, "a tuple of the parameters' names is needed"),
+        ({"horizon": 50.5}, "horizon is 50.5: a whole number"),
+        ({"action_dim": 0}, "action_dim is 0: a whole number"),
+        ({"discount": 2}, "discount is 2: a number from 0 to below 1 is needed"),
+    ],
+)
+def test_families_that_are_none_are_refused_when_they_are_made(changed, says):
+    with pytest.raises(BmrlError, match=says):
+        replace(POINT, **changed)
 
 
 def test_returned_mdps_are_copies():

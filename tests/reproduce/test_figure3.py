@@ -1,15 +1,21 @@
 """Figure 3: SAC's curve is what was earned, every verdict follows from the rows."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from reproduce.toy import random_batches, untrained
 
-from bmrl.batch_rl import SAC
+from bmrl import pipeline
+from bmrl.batch_rl import BCQ, SAC, TD3BC
+from bmrl.batch_rl.teach import TeachConfig
+from bmrl.distill.student import StudentConfig
 from bmrl.errors import BmrlError
 from bmrl.experiments import get_experiment
-from bmrl.families import get_family
-from bmrl.reproduce import figure3
+from bmrl.families import FAMILIES, get_family
+from bmrl.reproduce import figure3, reproduce
+from bmrl.reproduce.runs import working_run
 from bmrl.reproduce.scratch import Scratch, from_scratch
 from bmrl.runs.metrics import read_metrics
 
@@ -110,20 +116,35 @@ def test_a_method_that_a_baseline_beats_is_said_to_be_below_it(tmp_path):
 def test_the_page_of_a_part_of_the_rows(tmp_path):
     page = figure3.page(rows_of(tiMe=-30.0, **OTHERS), tmp_path)
     assert "| tiMe | 0, 1, 2, 3, 4 | −30 |" in page and "60,000" not in page
+    some = {name: OTHERS[name] for name in ("standing_still", "uniform_actions", "nearest_teacher")}
+    page = figure3.page(rows_of(tiMe=-20.0, SAC_from_scratch=-25.0, **some), tmp_path)
+    line = next(line for line in page.splitlines() if "60,000" in line)
+    assert line.endswith("| 1.07 |  | 6 | at least as good |")  # no baseline is there to be above of
+
+
+def test_a_baseline_that_diverged_leaves_the_verdict_on_sac_alone(tmp_path):
+    rows = rows_of(tiMe=[-20, -24, -25, -25, -25], SAC_from_scratch=-25.0, **OTHERS)
+    whole = figure3.page(rows, tmp_path)
+    for row in rows:
+        if (row["method"], row["seed"]) == ("pooled", 1):
+            row |= {"return_mean": None, "length_mean": None}
+    page = figure3.page(rows, tmp_path)
+    line = next(line for line in page.splitlines() if "60,000" in line)
+    assert line in whole.splitlines() and "| pooled | 0, 2, 3, 4 |" in page
 
 
 def test_what_has_no_return_is_left_out(tmp_path):
     """Where no episode of a method was valid, its seed compares nothing; nor does a SAC that has none in the end."""
     rows = rows_of(tiMe=[-20, -24, -25, -25, -25], SAC_from_scratch=-25.0, **OTHERS)
     for row in rows:
-        if (row["method"], row["seed"]) == ("pooled", 1):
+        if (row["method"], row["seed"]) == ("tiMe", 1):
             row["return_mean"] = None
         if (row["method"], row["seed"]) == ("SAC from scratch", 0):
             row["return_mean"] = [-95.0, None]
     page = figure3.page(rows, tmp_path)
     line = next(line for line in page.splitlines() if "60,000" in line)
     assert line.startswith("| target velocity 0.475 m/s | 60,000 | 3 | 0 [0, 0] |")
-    assert "| pooled | 0, 2, 3, 4 |" in page and "| SAC from scratch | 1, 2, 3, 4 |" in page
+    assert "| tiMe | 0, 2, 3, 4 |" in page and "| SAC from scratch | 1, 2, 3, 4 |" in page
 
 
 def test_an_odd_longer_run_is_told_apart(tmp_path):
@@ -138,10 +159,59 @@ def test_an_odd_longer_run_is_told_apart(tmp_path):
 
 def test_units_carry_all_that_their_rows_depend_on(tmp_path):
     units = {unit.name: unit for unit in figure3.units("laptop", [0, 1], tmp_path)}
-    assert len(units) == 2 * 2 * 2 + 1
+    assert len(units) == 2 * 2 * 3 + 1
     scratch = units["halfcheetah-velocity/seed-1/scratch"].config
     assert scratch["seed"] == 1 and scratch["collect"]["sac"]["hidden"] == [256, 256]
     assert scratch["collect"]["sac"]["batch_size"] == 256
     assert scratch["collect"]["transitions"] == 60_000 and scratch["episodes"] == 25
     assert [name for name in units if "/longer" in name] == ["halfcheetah-velocity/seed-0/longer"]
     assert units["halfcheetah-velocity/seed-0/longer"].config["collect"]["transitions"] == 300_000
+    # What the baselines learn from, and with; neither tiMe's learners nor its student.
+    beside = units["halfcheetah-velocity/seed-1/baselines"].config
+    assert beside["seed"] == 1 and beside["collect"]["transitions"] == 60_000 and beside["episodes"] == 25
+    assert beside["baselines"]["pooled (TD3BC)"]["algorithm"]["greed"] == 10
+    assert beside["teach"]["algorithm"]["algorithm"] == "BCQ" and "distill" not in beside
+
+
+def tiny(name, scale, seed):
+    """The experiment with networks of a few neurons, and logs that are not shared."""
+    experiment = get_experiment(name, scale, seed)
+    students = {
+        variant: replace(config, student=StudentConfig(4, config.student.pooling, (4,), (), 4, (), (4,), (4,), (4,)))
+        for variant, config in experiment.distill.items()
+    }
+    bcq = BCQ(critic_hidden=(4,), generator_hidden=(4,), batch_size=4)
+    teach = {"default": TeachConfig(TD3BC(hidden=(4,), batch_size=4), 1), "paper": TeachConfig(bcq, 1)}
+    return replace(experiment, teach=teach, distill=students, episodes=2)
+
+
+def test_what_the_units_of_a_seed_test(tmp_path, monkeypatch):
+    """With few of the family's MDPs, logged at random and hardly learned from."""
+    family = FAMILIES["halfcheetah-velocity"]
+    monkeypatch.setitem(FAMILIES, family.name, replace(family, train=family.train[:2], test=family.test[:1]))
+    monkeypatch.setattr(figure3, "get_experiment", tiny)
+    monkeypatch.setattr(pipeline, "collect", random_batches)
+    monkeypatch.setattr(pipeline, "teach", untrained)
+    with working_run(tiny(family.name, "smoke", 0), tmp_path / "runs" / f"{family.name}-0", students=("paper",)) as run:
+        pipeline.pooled_stage(run)  # as other commands leave it there: no unit tests these
+    for part in ("baselines", "tiMe"):
+        reproduce("figure3", "smoke", "0", tmp_path, None, f"halfcheetah-velocity/seed-0/{part}")
+    units = json.loads((tmp_path / "results.json").read_text())["units"]
+    found = {
+        name.split("/")[-1]: [(row["method"], row["variant"]) for row in unit["rows"]] for name, unit in units.items()
+    }
+    assert found == {
+        "baselines": [(name, "") for name in ("pooled (TD3BC)", "pooled (BCQ)", "behaviour cloning", "tiMe (paper)")],
+        "tiMe": [
+            ("tiMe", "default"),
+            ("nearest teacher", "TD3BC"),
+            ("nearest teacher", "BCQ"),
+            ("oracle", ""),
+            ("standing still", ""),
+            ("uniform actions", ""),
+        ],
+    }
+    for row in (row for unit in units.values() for row in unit["rows"]):
+        assert row["split"] == "test" and row["mdp"] == family.test_mdps()[0] and len(row["returns"]) == 2
+    page = (tmp_path / "README.md").read_text()
+    assert "| tiMe (paper) | 0 |" in page and "| behaviour cloning | 0 |" in page

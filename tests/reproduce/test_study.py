@@ -51,6 +51,13 @@ def test_finished_units_are_kept_and_not_done_again(tmp_path):
     assert "[0, 1, 2]" in page and "| seed-2 | 0:0" in page
 
 
+def test_a_run_is_no_place_for_a_study(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BmrlError, match="is a run: choose another --out"):
+        go(counting([]), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_rows_are_kept_where_bmrl_is_not_installed(tmp_path, monkeypatch):
     def of_environment(package):
         return version(package) if package != "bmrl" else pytest.fail("asked for bmrl's metadata")

@@ -236,6 +236,11 @@ def test_a_damaged_state_is_refused(change):
         policy.restore(state.to_json().replace(*change, 1))
     with pytest.raises(BmrlError, match="no state of this policy"):
         policy_of("window").restore(state.to_json())
+    other = policy_of("value", seed=1)
+    with pytest.raises(BmrlError, match="it is another policy's"):
+        other.restore(policy_of("value").start().to_json())
+    with pytest.raises(BmrlError, match="the state is another policy's"):
+        other.predict(np.zeros(3), policy_of("value").start())
 
 
 # ---------------------------------------------------------------------- logs

@@ -1,7 +1,9 @@
 """Phase 1's contract: what a batch-RL algorithm offers to training, to testing and to phase 2."""
 
+import functools
 from abc import abstractmethod
 from dataclasses import is_dataclass
+from numbers import Integral
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import equinox as eqx
@@ -30,6 +32,10 @@ class Targets(NamedTuple):
     latents: Any = None  # [*n, latent]
     candidates: Any = None  # [*n, action]
     corrections: Any = None  # [*n, action]
+
+
+class NothingToDistil(BmrlError):
+    """Of an algorithm that is no teacher, but a baseline."""
 
 
 class Learner(Protocol[State]):
@@ -86,10 +92,63 @@ def check_algorithm(algorithm: Any) -> None:
     lacking = [name for name in ("batch_size", "init", "update", "act", "targets") if not hasattr(algorithm, name)]
     if lacking:
         raise BmrlError(f"the algorithm {kind.__name__} has no {', '.join(lacking)}: see bmrl.Algorithm")
+    for name, size in (("batch_size", algorithm.batch_size), ("window", window_of(algorithm))):
+        if not isinstance(size, Integral) or size < 1:
+            raise BmrlError(f"the algorithm {kind.__name__} has {name} {size!r}: a whole number from 1 on is needed")
     try:
         hash(algorithm)
     except TypeError as error:
         raise BmrlError(f"the algorithm {kind.__name__} has a field that may change ({error}): use tuples") from error
+
+
+def check_shapes(algorithm: Any, spec: Spec) -> None:
+    """Raises BmrlError where an `Algorithm` gives something else than is asked of it; nothing is computed."""
+    kind, rows = type(algorithm).__name__, 7
+
+    def result(name: str, *args: Any, **more: Any) -> Any:
+        try:
+            return jax.eval_shape(functools.partial(getattr(algorithm, name), **more), *args)
+        except BmrlError:
+            raise
+        except Exception as error:  # whatever a user's function raises
+            told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise BmrlError(f"{kind}.{name} fails: {told}; see bmrl.Algorithm") from error
+
+    def need(holds: bool, what: str) -> None:
+        if not holds:
+            raise BmrlError(f"{kind}.{what} is needed: see bmrl.Algorithm")
+
+    window = window_of(algorithm)
+    lead = (algorithm.batch_size, window) if window > 1 else (algorithm.batch_size,)
+    key = jax.ShapeDtypeStruct((2,), jnp.uint32)
+    state = result("init", key, spec=spec, normaliser=Normaliser.identity(spec.observation_dim))
+    updated = result("update", state, _transitions(lead, spec), key)
+    pair = isinstance(updated, tuple) and len(updated) == 2 and isinstance(updated[1], dict)
+    need(pair, "update gives no pair of the next state and a dict of losses, which")
+    need(_arrays(updated[0]) == _arrays(state), "update: a state of the same arrays, shapes and types as that of init")
+    need(all(loss.shape == () for loss in updated[1].values()), "update: one number for each loss")
+    asked = _transitions((rows,), spec)
+    acted = result("act", state, asked.observations, key)
+    need(getattr(acted, "shape", None) == (rows, spec.action_dim), f"act: an array of actions [n, {spec.action_dim}]")
+    try:
+        targets = result("targets", state, asked.observations, asked.actions, key)
+    except NothingToDistil:
+        return  # phase 2 says so
+    need(isinstance(targets, Targets), "targets: an instance of bmrl.Targets")
+    need(targets.values.shape == (rows,), "targets: values of shape [n]")
+    candidates = [x for x in (targets.candidates, targets.corrections) if x is not None]
+    need(all(x.shape == (rows, spec.action_dim) for x in candidates), "targets: candidates and corrections as actions")
+
+
+def _transitions(lead: tuple[int, ...], spec: Spec) -> Transition:
+    """The shapes of a minibatch."""
+    s, a = (jax.ShapeDtypeStruct((*lead, size), jnp.float32) for size in spec)
+    return Transition(s, a, jax.ShapeDtypeStruct(lead, jnp.float32), s, jax.ShapeDtypeStruct(lead, jnp.bool_))
+
+
+def _arrays(state: Any) -> Any:
+    leaves, structure = jax.tree.flatten(state)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 class Critics(eqx.Module):

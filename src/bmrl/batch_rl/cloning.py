@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from bmrl.batch_rl.base import Metrics, Targets, gradient_step
-from bmrl.errors import BmrlError
+from bmrl.batch_rl.base import Metrics, NothingToDistil, Targets, gradient_step
 from bmrl.networks import MLP, Normaliser
 from bmrl.types import Spec, Transition
 
@@ -55,8 +54,8 @@ class Cloning:
         return jnp.tanh(state.actor(state.normaliser(observations)))
 
     def targets(self, state: CloningState, observations: Array, actions: Array, key: Array) -> Targets:
-        """Raises BmrlError: there is nothing to distil."""
-        raise BmrlError("behaviour cloning learns no value: phase 2 has nothing to distil; teach with SAC or BCQ")
+        """Raises NothingToDistil."""
+        raise NothingToDistil("behaviour cloning learns no value: phase 2 has nothing to distil; teach with SAC or BCQ")
 
 
 # ---------------------------------------------------------------------- losses

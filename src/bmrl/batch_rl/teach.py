@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from bmrl import parallel
-from bmrl.batch_rl.base import Algorithm, Learner, unless_diverged, window_of
+from bmrl.batch_rl.base import Algorithm, Learner, check_shapes, unless_diverged, window_of
 from bmrl.batch_rl.replay import Log, Replay, minibatches
 from bmrl.batch_rl.windows import Windows
 from bmrl.errors import BmrlError
@@ -95,6 +95,8 @@ def teach(
     Raises DivergedError, with a `Taught`, if every learner diverges, and BmrlError if a batch is shorter than the
     algorithm's window.
     """
+    if hasattr(config.algorithm, "targets"):  # a learner of values alone is no user's
+        check_shapes(config.algorithm, spec_of(replay))
     if (window := window_of(config.algorithm)) > replay.size.min():
         raise BmrlError(f"{stage}: windows of {window} transitions do not fit a batch of {replay.size.min()}")
     together = parallel.padded(len(replay))

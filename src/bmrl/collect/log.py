@@ -50,6 +50,8 @@ def write_log(path: Path, log: dict[str, np.ndarray], mdp: Parameters, family: F
     """One MDP's log as a batch directory: an episode's last next observation becomes a row of its own."""
     truncations = log["truncations"].copy()
     truncations[-1] |= not log["terminations"][-1]  # the buffer's end cuts the last episode
+    if (bounds := family.action_bounds(mdp)) is not None:  # for a policy that leaves its run
+        provenance = provenance | {"action_bounds": [bound.tolist() for bound in bounds]}
     ends = np.flatnonzero(log["terminations"] | truncations)
     observations = np.insert(log["observations"], ends + 1, log["next_observations"][ends], axis=0)
     write_batch(

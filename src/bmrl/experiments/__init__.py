@@ -1,6 +1,7 @@
 """Presets: every number of an experiment in one typed, resolved configuration."""
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import cast, get_args
 
 from bmrl.errors import BmrlError
@@ -34,6 +35,6 @@ def get_experiment(name: str, scale: str, seed: int) -> Experiment:
         raise BmrlError(f"unknown experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}")
     if scale not in get_args(Scale):
         raise BmrlError(f"unknown scale {scale!r}; choose one of {', '.join(get_args(Scale))}")
-    if not 0 <= seed < 2**31:
-        raise BmrlError(f"seed {seed}: it must lie in 0 ... 2147483647")
-    return EXPERIMENTS[name](cast(Scale, scale), seed)
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**31:
+        raise BmrlError(f"seed {seed!r}: a whole number in 0 ... 2147483647 is needed")
+    return EXPERIMENTS[name](cast(Scale, scale), int(seed))

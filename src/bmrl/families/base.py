@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
@@ -219,12 +220,12 @@ class Family(ABC):
     info_names: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
+        self._check_sizes()
+        self._check_bounds()
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         for split in ("train", "test"):
             if not splits[split]:
                 raise BmrlError(f"{self.name}: {split} has no MDP: name at least one")
-        if self.horizon < 1:
-            raise BmrlError(f"{self.name}: horizon is {self.horizon}: an episode needs at least 1 step")
         for mdps in splits.values():
             for mdp in mdps:
                 self.validate(mdp)
@@ -235,6 +236,37 @@ class Family(ABC):
                 for b in splits[other]:
                     if all(abs(a[name] - b[name]) < SAME_MDP for name in self.bounds):
                         raise BmrlError(f"{self.name}: the MDP {a} is in both {one} and {other}")
+
+    def _check_sizes(self) -> None:
+        for name in ("horizon", "observation_dim", "action_dim"):
+            size = getattr(self, name)
+            if not isinstance(size, Integral) or size < 1:
+                raise BmrlError(f"{self.name}: {name} is {size!r}: a whole number from 1 on is needed")
+        if not 0 <= self.discount < 1:
+            raise BmrlError(f"{self.name}: discount is {self.discount}: a number from 0 to below 1 is needed")
+
+    def _check_bounds(self) -> None:
+        """Of what MDPs' distances are measured by."""
+        for name, interval in self.bounds.items():
+            if not name.isidentifier():
+                raise BmrlError(f"{self.name}: a parameter is named {name!r}: letters, digits and '_' are needed")
+            try:
+                low, high = map(float, interval)
+                ordered = -math.inf < low < high < math.inf
+            except (TypeError, ValueError):
+                ordered = False
+            if not ordered:
+                raise BmrlError(
+                    f"{self.name}: the bounds of {name!r} are {interval!r}: two numbers are needed, low < high"
+                )
+            if name in self.logarithmic and low <= 0:
+                raise BmrlError(
+                    f"{self.name}: {name!r} is logarithmic and its bounds begin at {low}: above 0 is needed"
+                )
+        if isinstance(self.logarithmic, str) or set(self.logarithmic) - set(self.bounds):
+            raise BmrlError(
+                f"{self.name}: logarithmic is {self.logarithmic!r}: a tuple of the parameters' names is needed"
+            )
 
     @property
     def parameter_names(self) -> tuple[str, ...]:

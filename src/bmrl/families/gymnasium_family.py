@@ -40,6 +40,10 @@ class GymnasiumFamily(Family):
     def __post_init__(self) -> None:
         """Gives the family an id of its own, where it has none."""
         super().__post_init__()
+        if self.info_names:
+            raise BmrlError(f"{self.name}: info_names: what step returns as infos is not kept: leave it out")
+        if self.env_id and not re.fullmatch(r"([\w:-]+/)?[\w:.-]+-v\d+", self.env_id):
+            raise BmrlError(f'{self.name}: env_id is {self.env_id!r}: a name as "mine/Tank-v0" is needed, or none')
         if not self.env_id:
             object.__setattr__(self, "env_id", f"bmrl/{re.sub(r'[^A-Za-z0-9_.-]', '-', self.name)}-v0")
 
@@ -47,10 +51,15 @@ class GymnasiumFamily(Family):
         """Of an MDP. Raises BmrlError for parameters that are not the family's, or if making it fails."""
         validated = self.validate(parameters)
         try:
-            return self.make(**validated)
+            env = self.make(**validated)
         except Exception as error:
-            what = " ".join(f"{type(error).__name__}: {error}".split())
-            raise BmrlError(f"{self.name}: making the environment of {validated} fails: {what}") from error
+            raise BmrlError(f"{self.name}: making the environment of {validated} fails: {_told(error)}") from error
+        lacking = [name for name in ("observation_space", "action_space", "reset", "step") if not hasattr(env, name)]
+        if lacking:
+            raise BmrlError(
+                f"{self.name}: make returned {type(env).__name__}, which has no {lacking[0]}: a gymnasium.Env is needed"
+            )
+        return env
 
     def reward(
         self,
@@ -79,6 +88,10 @@ class GymnasiumFamily(Family):
         """None is known."""
         self.validate(parameters)
         return {}
+
+
+def _told(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _bounds(family: GymnasiumFamily, env: "gymnasium.Env[Any, Any]") -> tuple[Array, Array]:
@@ -113,6 +126,7 @@ class GymnasiumSimulator(Simulator):
 
     def __init__(self, family: GymnasiumFamily, mdps: Sequence[Parameters], seed: int):
         super().__init__(family, mdps, seed)
+        self._mdps = list(mdps)
         self._envs = [family.environment(mdp) for mdp in mdps]
         bounds = [_bounds(family, env) for env in self._envs]
         self._low, self._high = np.stack([low for low, _ in bounds]), np.stack([high for _, high in bounds])
@@ -135,9 +149,23 @@ class GymnasiumSimulator(Simulator):
 
     def _restart(self, slot: int) -> Array:
         seed = int(self._seeds[slot])
-        observation, _ = self._envs[slot].reset(seed=seed)
+        try:
+            observation, _ = self._envs[slot].reset(seed=seed)
+            observation = self._observation(observation, "reset")
+        except BmrlError:
+            raise
+        except Exception as error:
+            raise BmrlError(
+                f"{self.family.name}: reset(seed={seed}) of the environment of {self._mdps[slot]} fails: "
+                f"{_told(error)}; it is to return an observation and a dict"
+            ) from error
+        if not np.isfinite(observation).all():
+            raise BmrlError(
+                f"{self.family.name}: reset(seed={seed}) of the environment of {self._mdps[slot]} gives {observation}: "
+                "finite numbers are needed"
+            )
         self._lived[slot] = seed, b""
-        return self._observation(observation, "reset")
+        return observation
 
     def _observation(self, found: Any, of: str) -> Array:
         """What `reset` or `step` returned, [d_s]. Raises BmrlError for another shape, which NumPy might stretch."""
@@ -186,7 +214,8 @@ class GymnasiumSimulator(Simulator):
         observation, reward, terminated, truncated, _ = self._envs[slot].step(self._scaled(slot, action))
         observation = self._observation(observation, "step")
         paid = float(reward)
-        if not (np.isfinite(observation).all() and np.isfinite(paid)):
+        if not (np.isfinite(observation).all() and abs(paid) <= np.finfo(np.float32).max):
+            _log.warning("%s: an environment gave a number that is not finite; its episode is cut", self.family.name)
             return None
         return observation, paid, bool(terminated), bool(truncated)
 

@@ -38,7 +38,8 @@ def load_family(word: str) -> OwnFamily:
     try:
         found = vars(run_file(path))
     except Exception as error:
-        raise BmrlError(f"--family {word}: {path} fails: {' '.join(repr(error).split())}") from error
+        told = str(error) if isinstance(error, BmrlError) else " ".join(repr(error).split())
+        raise BmrlError(f"--family {word}: {path} fails: {told}") from error
     families = [key for key, value in found.items() if isinstance(value, Family)]
     if name not in families:
         raise BmrlError(f"--family {word}: {path} has no Family {name!r}; it has {', '.join(families) or 'none'}")

@@ -42,7 +42,10 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             final = row.get("final_distance", ())
             cells.append(f"{np.mean(final):.2f}" if len(final) else "–")
         cells += [number(row["length_mean"]) if known else "–", row.get("context", "–")]
-        table.add_row(*cells, str(row["episodes"]), str(row["seed"]))
+        cut = row.get("invalid_episodes", 0)  # which became unstable, or gave no numbers
+        table.add_row(
+            *cells, f"{row['episodes']} of {row['episodes'] + cut}" if cut else str(row["episodes"]), str(row["seed"])
+        )
     return table
 
 

@@ -20,6 +20,7 @@ from bmrl.figures.style import mdp_name, method_colour, number
 from bmrl.learned import load_student
 from bmrl.reproduce.configurations import BASELINES, PAPER, Configuration, tries, value
 from bmrl.reproduce.learned_baselines import baseline_rows, slug
+from bmrl.reproduce.markdown import table
 from bmrl.reproduce.runs import run_directory, working_run
 from bmrl.reproduce.study import Row, Study, Unit, plain
 
@@ -97,9 +98,9 @@ CLAIM = """# Configurations of the baselines
 Each baseline of figures [2](../figure2/README.md) and [3](../figure3/README.md) in {tries} configurations: its preset,
 number 0 of the units below, and others, drawn at random from a few values of each field before any was tried. They are
 tried in the family's validation MDPs, {episodes} episodes in each; those of point-goal, whose test is in its three
-train MDPs, in these, with batches of another seed than figure 2's. Figure 2 has the best of contextual SAC's; its
-pooled SAC is that of its control, and figure 3 has the presets. tiMe's own configurations, of which there were more,
-were sought step by step in validation MDPs, too ([how](../README.md#how-choices-were-made)).
+train MDPs, in these, with batches of another seed than figure 2's. The figures have the best; but figure 2's pooled SAC
+is that of its control. tiMe's own configurations, of which there were more, were sought step by step in validation
+MDPs, too ([how](../README.md#how-choices-were-made)).
 
 `updates`: gradient steps. `best`: the share of each log that is seen, its episodes of highest return. `greed`: TD3+BC's
 alpha. `candidates`: of BCQ. `latent_dim`: of PEARL's z. `decay`: whether the learning rate falls to zero. `contexts`,
@@ -163,20 +164,19 @@ def page(rows: list[Row], out: Path) -> str:
         own = {method: outcomes for (family, method), outcomes in found.items() if family == name}
         beside = [([method], its[0]) for method, its in own.items() if method in (TIME, *FIXED)]
         parts += [f"## {name}, seed {', '.join(map(str, seeds))}", ""]
-        parts += _table(["method", *tested], beside) if beside else []
+        parts += [_table(["method", *tested], beside), ""] if beside else []
         for method, its in own.items():
             if method not in (TIME, *FIXED):
                 lines = [(list(map(str, outcome.values.values())), outcome) for outcome in its]
-                parts += [f"### {method}", "", *_table([*its[0].values, *tested], lines)]
+                parts += [f"### {method}", "", _table([*its[0].values, *tested], lines), ""]
     return "\n".join(parts)
 
 
-def _table(columns: Sequence[str], lines: Sequence[tuple[Sequence[str], Outcome]]) -> list[str]:
+def _table(columns: Sequence[str], lines: Sequence[tuple[Sequence[str], Outcome]]) -> str:
     """Markdown: cells, then the mean return and that in each MDP."""
-    table = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for cells, outcome in lines:
-        table.append(f"| {' | '.join([*cells, *(number(x, 4) for x in (outcome.mean, *outcome.returns))])} |")
-    return [*table, ""]
+    return table(
+        columns, ([*cells, *(number(x, 4) for x in (outcome.mean, *outcome.returns))] for cells, outcome in lines)
+    )
 
 
 STUDY = Study(units, page)

@@ -61,6 +61,9 @@ BASELINES: dict[str, dict[str, Choices]] = {
     "hopper-velocity": ROBOTS,
 }
 
+# The field of a configuration that is its algorithm's.
+ALGORITHM: Mapping[type, str] = {TeachConfig: "algorithm", ContextualSAC: "sac"}
+
 # The best of docs/results/baselines, by family and method.
 CHOSEN: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("point-goal", CONTEXTUAL_SAC["paper"]): {
@@ -82,6 +85,68 @@ CHOSEN: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "latent_dim": 2,
         "queries": 1,
         "encoder_hidden": (256, 256),
+    },
+    ("halfcheetah-velocity", "pooled (TD3BC)"): {
+        "updates": 1,
+        "best": 1.0,
+        "batch_size": 256,
+        "learning_rate": 1e-4,
+        "hidden": (256, 256),
+        "greed": 10.0,
+    },
+    ("halfcheetah-velocity", "pooled (BCQ)"): {
+        "updates": 4,
+        "best": 1.0,
+        "batch_size": 64,
+        "learning_rate": 3e-4,
+        "critic_hidden": (256, 256),
+        "generator_hidden": (256, 256),
+        "candidates": 10,
+    },
+    ("halfcheetah-velocity", "behaviour cloning"): {
+        "updates": 2,
+        "best": 0.3,
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "hidden": (256, 256),
+    },
+    ("halfcheetah-velocity", PAPER): {
+        "updates": 1,
+        "learning_rate": 3e-4,
+        "decay": True,
+        "contexts": 64,
+        "queries": 4,
+    },
+    ("hopper-velocity", "pooled (TD3BC)"): {
+        "updates": 4,
+        "best": 1.0,
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "hidden": (128, 128),
+        "greed": 1.0,
+    },
+    ("hopper-velocity", "pooled (BCQ)"): {
+        "updates": 4,
+        "best": 0.3,
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "critic_hidden": (128, 128),
+        "generator_hidden": (256, 256),
+        "candidates": 100,
+    },
+    ("hopper-velocity", "behaviour cloning"): {
+        "updates": 4,
+        "best": 0.3,
+        "batch_size": 256,
+        "learning_rate": 1e-3,
+        "hidden": (256, 256),
+    },
+    ("hopper-velocity", PAPER): {
+        "updates": 2,
+        "learning_rate": 1e-3,
+        "decay": False,
+        "contexts": 64,
+        "queries": 1,
     },
 }
 
@@ -155,22 +220,13 @@ def chosen(experiment: Experiment, method: str, scale: Scale) -> Configuration:
 def configured(base: Configuration, values: Mapping[str, Any]) -> Configuration:
     """The configuration with these values; its algorithm has those of which it has no field itself."""
     own: dict[str, Any] = {name: value for name, value in values.items() if hasattr(base, name)}
-    of_algorithm = {name: value for name, value in values.items() if name not in own}
     own["updates"] = round(own["updates"] * base.updates)
-    match base:
-        case TeachConfig():
-            algorithm: Any = base.algorithm
-            return replace(base, **own, algorithm=replace(algorithm, **of_algorithm))
-        case ContextualSAC():
-            return replace(base, **own, sac=replace(base.sac, **of_algorithm))
+    if of_algorithm := {name: value for name, value in values.items() if name not in own}:
+        field = ALGORITHM[type(base)]
+        own[field] = replace(getattr(base, field), **of_algorithm)
     return replace(base, **own)
 
 
 def value(config: Configuration, name: str) -> Any:
     """What `configured` sets."""
-    match config:
-        case TeachConfig() if not hasattr(config, name):
-            return getattr(config.algorithm, name)
-        case ContextualSAC() if not hasattr(config, name):
-            return getattr(config.sac, name)
-    return getattr(config, name)
+    return getattr(config if hasattr(config, name) else getattr(config, ALGORITHM[type(config)]), name)

@@ -77,6 +77,8 @@ def run_study(
     chosen = [unit for unit in units if fnmatch.fnmatch(unit.name, only)]
     if not chosen:
         raise BmrlError(f"--only {only!r} fits none of the units: {', '.join(unit.name for unit in units)}")
+    if (out / "config.json").exists():
+        raise BmrlError(f"{out} is a run: choose another --out; --runs {out.parent} takes runs from there")
     with lock_directory(out):
         _check_page(out / "README.md")
         ledger = Ledger(out / "results.json", name, scale)

@@ -1,5 +1,6 @@
 """The policy that left its run: it acts, infers in which MDP it is, and falls back where its inputs are no good."""
 
+import hashlib
 import logging
 import os
 from collections.abc import Mapping
@@ -49,6 +50,7 @@ class Policy:
         self.action_low, self.action_high = np.array(d.action_low, np.float32), np.array(d.action_high, np.float32)
         self.fallback = np.array(d.fallback, np.float32)
         left = dict(arrays)
+        self._number = number_of(description, arrays)
         self.student = Student(
             left,
             len(d.observation_low),
@@ -104,13 +106,13 @@ class Policy:
 
     def start(self, n: int = 1) -> PolicyState:
         """The state of n MDPs of which nothing is known."""
-        if type(n) is not int or n < 1:
+        if not isinstance(n, Integral) or n < 1:
             raise BmrlError(f"n is {n!r}, a number of MDPs is needed")
-        return blank(n, self.student.encoder.outputs, self._window)
+        return blank(int(n), self.student.encoder.outputs, self._window, self._number)
 
     def restore(self, text: str) -> PolicyState:
         """The state that `PolicyState.to_json` wrote. Raises BmrlError where it is damaged or of another policy."""
-        return restored(text, self.student.encoder.outputs, self._window)
+        return restored(text, self.student.encoder.outputs, self._window, self._number)
 
     def observe(
         self,
@@ -278,11 +280,11 @@ class Policy:
     # ------------------------------------------------------------------ parts
 
     def _check_state(self, state: PolicyState) -> None:
-        """Raises BmrlError unless the state is one of this policy's: of its sizes, that is."""
+        """Raises BmrlError unless the state is one of this policy's."""
         if not isinstance(state, PolicyState):
             raise BmrlError(f"the state is a {type(state).__name__}; a PolicyState of start, predict, ... is needed")
         shape = len(state.steps), self._window, self.student.encoder.outputs
-        if state.recent.shape != shape or state.episode.shape != shape[::2]:
+        if state.recent.shape != shape or state.episode.shape != shape[::2] or (state.policy != self._number).any():
             raise BmrlError("the state is another policy's; begin with Policy.start or warm_start")
 
     def _restarted(self, state: PolicyState, episode_start: ArrayLike) -> PolicyState:
@@ -290,7 +292,7 @@ class Policy:
         starts, shape = array_of("episode_start", episode_start), state.steps.shape
         if starts.shape not in ((), shape) or not np.isin(starts, (0, 1)).all():
             raise BmrlError(f"episode_start has shape {list(starts.shape)}, a bool for each of {shape[0]} is needed")
-        fresh = blank(len(state.steps), self.student.encoder.outputs, self._window)
+        fresh = blank(len(state.steps), self.student.encoder.outputs, self._window, self._number)
         fresh = fresh._replace(logs=state.logs, logs_size=state.logs_size)
         return where(np.broadcast_to(starts > 0, state.steps.shape), fresh, state)
 
@@ -334,6 +336,14 @@ class Policy:
     def _misfits(self, s: Array, a: Array, r: Array, next_s: Array, m: Array) -> Array:
         """The mean over P's outputs of its squared errors, each in units of its mean on the logs: [n] float64."""
         return np.square(self.student.errors(s, a, r, next_s, m) / self._residuals).mean(axis=-1, dtype=np.float64)
+
+
+def number_of(description: Description, arrays: Mapping[str, Array]) -> int:
+    """A number that hardly two policies share."""
+    digest = hashlib.sha256(repr(description).encode())
+    for name in sorted(arrays):
+        digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+    return int.from_bytes(digest.digest()[:6], "big")
 
 
 def running_mean(mean: Array, value: Array, count: Array) -> Array:

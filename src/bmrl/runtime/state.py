@@ -24,6 +24,7 @@ class PolicyState(NamedTuple):
         recent: [n, window, E] float64, the pieces of ``episode`` where only the latest count; else window is 0.
         misfit: [n] float64, how badly the latest transitions were foretold; see `Policy.familiar`.
         foretold: [n] int64, over how many transitions.
+        policy: [n] int64, a number of the policy that it is the state of.
         reasons: for each MDP why `predict` fell back, or why `observe` or `warm_start` left transitions out, last time
             that it was called; "" where all was well.
     """
@@ -35,6 +36,7 @@ class PolicyState(NamedTuple):
     recent: Array
     misfit: Array
     foretold: Array
+    policy: Array
     reasons: tuple[str, ...]
 
     def to_json(self) -> str:
@@ -43,7 +45,7 @@ class PolicyState(NamedTuple):
         return json.dumps({**arrays, "reasons": list(self.reasons)}, allow_nan=False)
 
 
-def blank(n: int, evidence: int, window: int) -> PolicyState:
+def blank(n: int, evidence: int, window: int, policy: int) -> PolicyState:
     """No logs and n episodes at their start."""
     return PolicyState(
         np.zeros((n, evidence)),
@@ -53,6 +55,7 @@ def blank(n: int, evidence: int, window: int) -> PolicyState:
         np.zeros((n, window, evidence)),
         np.zeros(n),
         np.zeros(n, np.int64),
+        np.full(n, policy),
         ("",) * n,
     )
 
@@ -65,15 +68,18 @@ def where(mask: Array, state: PolicyState, other: PolicyState) -> PolicyState:
     return PolicyState._make([*rows, ("",) * len(mask)])
 
 
-def restored(text: str, evidence: int, window: int) -> PolicyState:
+def restored(text: str, evidence: int, window: int, policy: int) -> PolicyState:
     """What `PolicyState.to_json` wrote; BmrlError where it is damaged, or the state of another policy."""
     try:
         data = json.loads(text)
         reasons = tuple(data["reasons"])
-        like = blank(len(reasons), evidence, window)._asdict()
+        like = blank(len(reasons), evidence, window, policy)._asdict()
         if data.keys() != like.keys() or not reasons or not all(type(reason) is str for reason in reasons):
             raise ValueError("its fields are others")
-        return PolicyState._make([*(_array(name, data[name], like[name]) for name in list(like)[:-1]), reasons])
+        found = PolicyState._make([*(_array(name, data[name], like[name]) for name in list(like)[:-1]), reasons])
+        if (found.policy != policy).any():
+            raise ValueError("it is another policy's")
+        return found
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise BmrlError(f"this is no state of this policy ({reason}); begin with Policy.start or warm_start") from error
