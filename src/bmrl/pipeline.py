@@ -249,10 +249,9 @@ def collect_stage(run: Run, collect_missing: Callable[[Run], None] | None = None
             family.validate(batch.manifest["mdp"])
     check_action_bounds(family, family.test_mdps(), present, batches)  # before anything is trained in vain
     made_here = provenance(logs or experiment.collect, seed)
-    known = [{**batch.manifest["provenance"]} for batch in present]
-    for each in known:
-        each.pop("action_bounds", None)  # which the family says
-    if any(each != made_here for each in known):
+    bounds = "action_bounds"  # which the family says
+    made = [{key: x for key, x in batch.manifest["provenance"].items() if key != bounds} for batch in present]
+    if any(each != made_here for each in made):
         log.info("collect: taking the %d batches that are there", len(present))
         if len(present) < len(mdps):
             few = "%s has batches of %d MDPs, %s has %d train MDPs: training is on those alone"

@@ -50,6 +50,7 @@ LONGEST = 80  # characters of an MDP in a file's name
 MAX_EPISODES = 1 << 16  # of each MDP: they are played side by side
 log = logging.getLogger(__name__)
 
+# With "mdp": which rows are the same test. Of episodes those count, too, that became unstable.
 KEY = ("method", "variant", "split", "seed", "context", "episodes")
 
 
