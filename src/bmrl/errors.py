@@ -32,6 +32,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.splitlines()))
 
 
+def told(error: BaseException) -> str:
+    """What a user's code raised, as one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def shortened(names: Sequence[str], most: int = 12) -> str:
     """Names in a row as a message has them: "a, b, c and 5 more"."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -24,6 +24,7 @@ from bmrl.batch_rl.fqe import FQE, Pairs
 from bmrl.batch_rl.replay import Episodes, Replay, stack
 from bmrl.config import to_json
 from bmrl.data import Batch, read_batches
+from bmrl.data.batch import batches_of
 from bmrl.distill.contexts import ContextConfig
 from bmrl.distill.student import Student
 from bmrl.errors import BmrlError, printable
@@ -68,8 +69,7 @@ def judge_stage(
         raise BmrlError(f"--discount {config.algorithm.discount}: a number between 0 and 1 is needed")
     path = run.directory / "students" / variant
     student, distilled = load_student(path)
-    if logs and (logs / "batches").is_dir():  # a run's
-        logs = logs / "batches"
+    logs = logs and batches_of(logs)
     batches = read_batches(logs or run.directory / "batches")
     for batch in batches:
         check_dimensions(student, batch, logs or run.directory)

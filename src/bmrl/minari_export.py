@@ -19,6 +19,7 @@ import gymnasium
 import numpy as np
 
 from bmrl.data import Batch, read_batches
+from bmrl.data.batch import batches_of
 from bmrl.data.sources import needing_extra
 from bmrl.errors import BmrlError
 from bmrl.families import FAMILIES, Family
@@ -62,8 +63,7 @@ def export_minari(directory: Path, name: str, split: str = "train", family: str 
     if split not in SPLITS:
         raise BmrlError(f"--split {split!r}: {' or '.join(SPLITS)} is needed")
     refuse_links(directory)
-    inner = directory / "batches"
-    batches = read_batches(inner if inner.is_dir() else directory)
+    batches = read_batches(batches_of(directory))
     root = get_dataset_path(name)
     place, temporary = root / split, root / f".{split}.tmp"
     if place.exists():

@@ -233,12 +233,10 @@ def learned_agents(
         raise BmrlError(f"{run.directory} has no students: run 'bmrl distill {run.directory}'")
     for variant in variants:
         student, config = load_student(run.directory / "students" / variant)
-        if (found := (len(student.statistics.observations.mean), student.action_dim)) != (
-            wanted := (family.observation_dim, family.action_dim)
-        ):
+        if student.spec != (family.observation_dim, family.action_dim):
             raise BmrlError(
-                f"{run.directory}: its policy has {found[0]} observations and {found[1]} actions, {family.name} has "
-                f"{wanted[0]} and {wanted[1]}"
+                f"{run.directory}: its policy has {student.spec.observation_dim} observations and "
+                f"{student.spec.action_dim} actions, {family.name} has {family.observation_dim} and {family.action_dim}"
             )
         agents["tiMe", variant] = student_agent(student, config.context, context, slots)
     first = np.zeros(len(mdps), int)
@@ -342,8 +340,8 @@ def merge(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str
     """Old rows, with those that a new row repeats replaced."""
 
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
-        episodes = row["episodes"] + row.get("invalid_episodes", 0)
-        return (*(row[name] for name in KEY[:-1]), episodes, tuple(sorted(row["mdp"].items())))
+        asked = row | {"episodes": row["episodes"] + row.get("invalid_episodes", 0)}
+        return (*(asked[name] for name in KEY), tuple(sorted(row["mdp"].items())))
 
     kept = {key(row): row for row in old}
     return list((kept | {key(row): row for row in new}).values())

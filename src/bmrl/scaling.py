@@ -16,7 +16,7 @@ def action_bounds(batches: Sequence[Batch]) -> tuple[np.ndarray, np.ndarray]:
 
     Raises BmrlError where the batches differ.
     """
-    found = [batch.bounds or _noted(batch) or ([-1.0] * (d := batch.action_dim), [1.0] * d) for batch in batches]
+    found = [_bounds(batch) for batch in batches]
     for batch, bounds in zip(batches, found, strict=True):
         if bounds != found[0]:
             raise BmrlError(
@@ -27,10 +27,12 @@ def action_bounds(batches: Sequence[Batch]) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def _noted(batch: Batch) -> tuple[list[float], list[float]] | None:
-    """What collection noted of the environment's actions, where they are others than -1 to 1."""
-    bounds = batch.manifest["provenance"].get("action_bounds")
-    return (bounds[0], bounds[1]) if isinstance(bounds, list) and len(bounds) == 2 else None
+def _bounds(batch: Batch) -> tuple[list[float], list[float]]:
+    """What import was told; what collection noted of the environment's actions; else -1 and 1."""
+    noted = batch.manifest["provenance"].get("action_bounds")
+    if not (isinstance(noted, list) and len(noted) == 2):
+        noted = [-1.0] * batch.action_dim, [1.0] * batch.action_dim
+    return batch.bounds or (noted[0], noted[1])
 
 
 def check_logs(batches: Sequence[Batch], place: Path, logs: Sequence[Batch], there: Path) -> None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from bmrl.errors import BmrlError
+from bmrl.errors import BmrlError, told
 from bmrl.networks import MLP, Normaliser
 from bmrl.types import Spec, Transition
 
@@ -111,8 +111,7 @@ def check_shapes(algorithm: Any, spec: Spec) -> None:
         except BmrlError:
             raise
         except Exception as error:  # whatever a user's function raises
-            told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise BmrlError(f"{kind}.{name} fails: {told}; see bmrl.Algorithm") from error
+            raise BmrlError(f"{kind}.{name} fails: {told(error)[:300]}; see bmrl.Algorithm") from error
 
     def need(holds: bool, what: str) -> None:
         if not holds:

@@ -257,6 +257,12 @@ def read_batches(directory: str | os.PathLike[str]) -> list[Batch]:
     return batches
 
 
+def batches_of(directory: Path) -> Path:
+    """The directory of batches that a person means: a run's, or the directory itself."""
+    inner = directory / "batches"
+    return inner if inner.is_dir() else directory
+
+
 def batch_names(root: Path) -> list[str]:
     """The names mdp-... in a directory, by number. Raises ``BmrlError`` where there is none."""
     names = [name for name in committed_names(root) if name.startswith("mdp-")]

@@ -66,15 +66,16 @@ def import_logs(sources: Sequence[str | Path], mapping_path: Path, out: Path, re
         intake = Intake(mapping, lambda shape, dtype: stack.enter_context(ScratchArray(out, shape, dtype)))
         sizes = [source.path.stat().st_size / 1e6 for source in files]
         with Progress("read MB", math.ceil(sum(sizes))) as progress:
-            for number, source in enumerate(files):
-                before, size = sum(sizes[:number]), sizes[number]
+            done = 0.0
+            for source, size in zip(files, sizes, strict=True):
                 with contextlib.closing(open_reader(source, mapping)) as reader:
                     rows = 0
                     for read in intake.read(reader):
                         rows += read
-                        progress.update(int(before + reader.share * size))
+                        progress.update(int(done + reader.share * size))
                 if not rows:
                     _log.warning("%s has no rows", source.path)
+                done += size
             progress.update(math.ceil(sum(sizes)))
         names = sorted(intake.logs, key=natural)
         if not names:

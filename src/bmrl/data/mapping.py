@@ -136,6 +136,11 @@ class Mapping:
     family: str | None = None
     parameters: Parameters | None = None
 
+    @property
+    def codec(self) -> str:
+        """By which text is read: a byte-order mark before UTF-8 is none of it."""
+        return "utf-8-sig" if self.encoding == "utf-8" else self.encoding
+
     def at(self, key: str) -> str:
         """Where the mapping says ``key``, or that it does not: the beginning of every message about it."""
         if key in self.lines:

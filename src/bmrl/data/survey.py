@@ -181,7 +181,7 @@ def _csv_columns(reader: Reader, source: Source, mapping: Mapping) -> list[Colum
     with needing_extra():
         from bmrl.data.tables import NULLS
 
-    text = _beginning(source.path).decode(mapping.encoding.replace("utf-8", "utf-8-sig"), "ignore")
+    text = _beginning(source.path).decode(mapping.codec, "ignore")
     lines = text.splitlines(keepends=True)[mapping.header - 1 : 1000]
     read = csv.reader(lines[:-1] if len(lines) > 2 else lines, delimiter=mapping.separator)  # the last may be cut
     rows: list[list[str]] = []

@@ -34,9 +34,7 @@ class CsvReader(Reader):
         """Raises ``BmrlError`` where the file is empty, or no text in the mapping's encoding."""
         self.source, self._mapping = source, mapping
         try:
-            with open(
-                source.path, newline="", encoding="utf-8-sig" if mapping.encoding == "utf-8" else mapping.encoding
-            ) as file:
+            with open(source.path, newline="", encoding=mapping.codec) as file:
                 above = sum(1 for _ in itertools.islice(_lines(file), mapping.header - 1))
                 records = csv.reader(_lines(file), delimiter=mapping.separator)
                 head = next(records, [])

@@ -14,7 +14,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from bmrl.data.batch import Batch, batch_names, check_names, differences, examine_batch, traits
+from bmrl.data.batch import Batch, batch_names, batches_of, check_names, differences, examine_batch, traits
 from bmrl.data.checks import FIELDS, Problems
 from bmrl.errors import printable, shortened
 from bmrl.runs.progress import Progress
@@ -85,8 +85,7 @@ def validate(directory: Path) -> Report:
     Raises ``BmrlError`` where there is no batch, or a symbolic link.
     """
     refuse_links(directory)
-    inner = directory / "batches"
-    root = locate(inner if inner.is_dir() else directory)
+    root = locate(batches_of(directory))
     names = batch_names(root)
     mdps: dict[str, Summary | None] = {}
     problems = Problems()

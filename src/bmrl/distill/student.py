@@ -105,6 +105,11 @@ class Student(eqx.Module):
         return self.candidate.network.weights[0].shape[0] - len(self.statistics.observations.mean)
 
     @property
+    def spec(self) -> Spec:
+        """The sizes of what it sees and does."""
+        return Spec(len(self.statistics.observations.mean), self.action_dim)
+
+    @property
     def action_dim(self) -> int:
         """d_a."""
         return self.value.network.weights[0].shape[0] - self.statistics.observations.mean.shape[0]

@@ -69,12 +69,11 @@ def _evidence_of_logs(student: Student, path: Path, mdps: Sequence[Parameters]) 
 
 def check_dimensions(student: Student, batch: Batch, where: Path) -> None:
     """Raises BmrlError, naming ``where``, for a batch whose observations or actions are others than the student's."""
-    dimensions = len(student.statistics.observations.mean), student.action_dim
     found = batch.observation_dim, batch.action_dim
-    if found != dimensions:
+    if found != student.spec:
         raise BmrlError(
             f"{where}: {batch.name} has {found[0]} observations and {found[1]} actions, the student "
-            f"{dimensions[0]} and {dimensions[1]}: choose logs of its family"
+            f"{student.spec.observation_dim} and {student.spec.action_dim}: choose logs of its family"
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from bmrl.errors import BmrlError
+from bmrl.errors import BmrlError, told
 from bmrl.families.base import Array, Family, Parameters, Simulator
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class GymnasiumFamily(Family):
         try:
             env = self.make(**validated)
         except Exception as error:
-            raise BmrlError(f"{self.name}: making the environment of {validated} fails: {_told(error)}") from error
+            raise BmrlError(f"{self.name}: making the environment of {validated} fails: {told(error)}") from error
         lacking = [name for name in ("observation_space", "action_space", "reset", "step") if not hasattr(env, name)]
         if lacking:
             raise BmrlError(
@@ -88,10 +88,6 @@ class GymnasiumFamily(Family):
         """None is known."""
         self.validate(parameters)
         return {}
-
-
-def _told(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _bounds(family: GymnasiumFamily, env: "gymnasium.Env[Any, Any]") -> tuple[Array, Array]:
@@ -157,7 +153,7 @@ class GymnasiumSimulator(Simulator):
         except Exception as error:
             raise BmrlError(
                 f"{self.family.name}: reset(seed={seed}) of the environment of {self._mdps[slot]} fails: "
-                f"{_told(error)}; it is to return an observation and a dict"
+                f"{told(error)}; it is to return an observation and a dict"
             ) from error
         if not np.isfinite(observation).all():
             raise BmrlError(

@@ -18,7 +18,7 @@ from bmrl.families.base import Parameters
 from bmrl.figures.conditions import plot_conditions
 from bmrl.figures.style import mdp_name, method_colour, number
 from bmrl.learned import load_student
-from bmrl.reproduce.configurations import BASELINES, PAPER, Configuration, tries, value
+from bmrl.reproduce.configurations import BASELINES, PAPER, Configuration, tries
 from bmrl.reproduce.learned_baselines import baseline_rows, slug
 from bmrl.reproduce.markdown import table
 from bmrl.reproduce.runs import run_directory, working_run
@@ -85,10 +85,8 @@ def references(experiment: Experiment, directory: Path) -> list[Row]:
 def tried(experiment: Experiment, directory: Path, method: str, config: Configuration) -> list[Row]:
     """What a configuration of a baseline earns."""
     name = experiment.family
-    values = {field: value(config, field) for field in BASELINES[name][method]}
     with working_run(experiment, directory, ("paper",) if method == PAPER else ()) as run:
-        rows = baseline_rows(run, method, config, split_of(name), mdps_of(name), EPISODES)
-    return [{**row, "configuration": values} for row in rows]
+        return baseline_rows(run, method, config, split_of(name), mdps_of(name), EPISODES)
 
 
 # ---------------------------------------------------------------------- the page

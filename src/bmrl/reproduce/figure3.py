@@ -20,7 +20,7 @@ from bmrl.figures.scratch import plot_figure3
 from bmrl.figures.style import mdp_name, method_colour, method_names, number
 from bmrl.learned import load_student
 from bmrl.report import learned_agents
-from bmrl.reproduce.configurations import BASELINES, Configuration, chosen, value
+from bmrl.reproduce.configurations import BASELINES, Configuration, chosen
 from bmrl.reproduce.learned_baselines import baseline_rows
 from bmrl.reproduce.markdown import table
 from bmrl.reproduce.runs import run_directory, working_run
@@ -110,9 +110,7 @@ def pooled_baselines(experiment: Experiment, directory: Path, configurations: Ma
     mdps, found = get_family(experiment.family).test_mdps(), list[Row]()
     with working_run(experiment, directory, ("paper",)) as run:
         for method, config in configurations.items():
-            values = {name: value(config, name) for name in BASELINES[experiment.family][method]}
-            rows = baseline_rows(run, method, config, "test", mdps, experiment.episodes)
-            found += [{**row, "configuration": values} for row in rows]
+            found += baseline_rows(run, method, config, "test", mdps, experiment.episodes)
     return found
 
 

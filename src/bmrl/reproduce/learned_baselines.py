@@ -21,7 +21,7 @@ from bmrl.families import get_family
 from bmrl.families.base import Parameters
 from bmrl.learned import load_learners
 from bmrl.networks import Normaliser
-from bmrl.reproduce.configurations import CONTEXTUAL_SAC, PAPER, Configuration
+from bmrl.reproduce.configurations import BASELINES, CONTEXTUAL_SAC, PAPER, Configuration, value
 from bmrl.reproduce.lesson import lesson_of, student_of
 from bmrl.reproduce.study import Row
 from bmrl.runs.checkpoint import load_tree, save_tree
@@ -40,21 +40,23 @@ def baseline_rows(
     mdps: Sequence[Parameters],
     episodes: int,
 ) -> list[Row]:
-    """What a baseline of this configuration earns in MDPs of a split; where it diverges, rows without a return.
+    """What a baseline earns in MDPs of a split, and its ``configuration``; where it diverges, rows without a return.
 
     tiMe's needs the learners of the ``paper`` variant.
     """
     family, seed = get_family(run.experiment.family), run.experiment.seed
     told = {"method": method, "variant": ""}
+    values = {name: value(config, name) for name in BASELINES[run.experiment.family][method]}
     try:
         agent = _agent(run, method, config, mdps, episodes)
     except DivergedError as error:
         log.warning("%s", error)
-        about = {**told, "family": family.name, "split": split, "seed": seed}
+        about = {**told, "family": family.name, "split": split, "seed": seed, "configuration": values}
         return [{**about, "mdp": mdp, "return_mean": None, "length_mean": None} for mdp in mdps]
     context = "episode" if method in (PAPER, *CONTEXTUAL_SAC.values()) else "none"
     result = evaluate(family, mdps, agent, episodes, seed)
-    return rows_of(family, mdps, result, split=split, seed=seed, context=context, **told)
+    rows = rows_of(family, mdps, result, split=split, seed=seed, context=context, **told)
+    return [{**row, "configuration": values} for row in rows]
 
 
 def _agent(run: pipeline.Run, method: str, config: Configuration, mdps: Sequence[Parameters], episodes: int) -> Agent:
