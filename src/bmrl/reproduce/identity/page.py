@@ -22,9 +22,9 @@ CLAIM = """# The identity
 conditioned on it is zero-shot; f learns better from distillation than from the TD loss; heterogeneous batches help.
 
 **What was done.** HalfCheetah, target velocities in m/s; the train velocities are .05, .1 ... 1.45. `default` and
-`paper` are the students of figure 3's runs. All others are *short* students ({short}),
-most with smaller networks: weaker than `default`, and to be compared with the others of their section, whose batches
-and learners are the same. Returns are means over episodes, with the same starts everywhere; numbers are interquartile
+`paper` are figure 3's students. All others are *short* students ({short}), most with smaller
+networks: weaker than `default`, and to be compared with the others of their section, whose batches and learners are
+the same. Returns are means over episodes, with the same starts everywhere; numbers are interquartile
 means over the seeds, with the lowest and the highest seed in brackets.
 """
 
