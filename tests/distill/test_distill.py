@@ -12,6 +12,7 @@ from networks import reference
 
 from bmrl.batch_rl import Targets
 from bmrl.distill.distill import initial_state, teacher_targets, train_statistics
+from bmrl.errors import BmrlError
 from bmrl.runs.checkpoint import latest_checkpoint
 from bmrl.runs.metrics import read_metrics
 from bmrl.types import Transition
@@ -142,6 +143,14 @@ def test_a_killed_training_goes_on_exactly(student, replay, directory, tmp_path,
         [row for row in read_metrics(path / "metrics.csv") if row.stage == "distill"] for path in (tmp_path, directory)
     )
     assert rows == whole
+
+
+def test_targets_that_are_not_finite_name_their_learner(tmp_path):
+    episode = (np.zeros((11, 3)), np.zeros((10, 2)), np.ones(10), False)
+    replay, algorithm = toys.replay(tmp_path, [[episode], [episode]]), toys.ALGORITHMS["bcq"]
+    states = jax.tree.map(lambda x: np.stack([x, np.nan * x]), toys.state(algorithm))
+    with pytest.raises(BmrlError, match=r"learner 1 of 2, .* mend the targets of BCQ"):
+        teacher_targets(algorithm, states, replay, 0, tmp_path / "scratch")
 
 
 def test_targets_are_each_learners_own_on_its_own_batch(tmp_path):

@@ -79,6 +79,10 @@ def test_the_oracle_acts_on_the_mixture_of_embeddings():
     first, second, third = np.asarray(student.encoder.embeddings)
     expected = jnp.stack([third, 0.25 * first + 0.75 * second])
     np.testing.assert_allclose(agent.identity(memory), expected, atol=1e-4)
+    # Actions are proposed for the two train MDPs around it; told one of them alone, for that and its neighbour
+    assert agent.prior is not None
+    proposers = student.encoder.proposers(agent.prior)
+    np.testing.assert_allclose(proposers, [[third, second], [second, first]], atol=1e-6)
     assert agent.observe(memory, None) is memory  # it needs no context
     with pytest.raises(BmrlError, match="pooling='posterior'"):
         oracle_agent(student_of(pooling="mean", latent_dim=2), ContextConfig(4), family, train, [between])

@@ -114,7 +114,7 @@ def test_few_mdps_by_themselves_share_nothing_of_the_others(replay, tmp_path, mo
     assert by_themselves(own, lesson, 2).learners.states["weights"].tolist() == [0, 2] and len(seen) == 1
 
 
-def test_held_out_velocities_are_none_that_anything_was_chosen_on(tmp_path):
+def test_held_out_velocities_lie_between_train_velocities_and_are_no_test_or_validation_velocities(tmp_path):
     setting = setting_of("laptop", 0, tmp_path)
     family, found = setting.family, [mdp["target_velocity"] for mdp in held_out(setting)]
     known = [*family.train_mdps(), *family.test_mdps(), *family.validation_mdps()]

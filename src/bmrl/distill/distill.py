@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -107,7 +108,7 @@ def teacher_targets(
     The networks are frozen, so once per transition is enough. They lie in files without a name in ``directory``, for
     they are as large as the batches.
 
-    Raises BmrlError where the disk is full.
+    Raises BmrlError where the disk is full, and for targets that are not finite.
     """
     learners, rows = len(replay), np.arange(TARGET_ROWS)
     states, keys = parallel.shard((states, np.asarray(parallel.learner_keys(seed, "targets", learners))))
@@ -128,23 +129,34 @@ def teacher_targets(
         inputs = parallel.shard((np.stack([t.observations for t in taken]), np.stack([t.actions for t in taken])))
         return parallel.unshard(program(states, keys, *inputs, draws), learners)
 
+    def asked() -> Iterator[tuple[tuple[int, ...], Targets]]:
+        """Each learner about its own log, or all about one log after the other; with the place of the first row."""
+        for j, logs in enumerate([[log] * learners for log in replay.logs] if everywhere else [replay.logs]):
+            others = (j - np.arange(learners)) % learners if everywhere else np.zeros(learners, int)
+            for chunk in range(-(-max(log.size for log in logs) // TARGET_ROWS)):
+                found, start = of_chunk(logs, chunk, others), chunk * TARGET_ROWS
+                for k, log in enumerate(logs):
+                    said = jax.tree.map(lambda x, k=k, n=log.size - start: x[k, : max(0, n)], found)
+                    if not all(np.isfinite(x).all() for x in jax.tree.leaves(said)):
+                        raise BmrlError(
+                            f"learner {k} of {learners}, counted from 0, has targets that are not finite, among "
+                            f"transitions {start} to {start + TARGET_ROWS - 1} of a log: mend the targets of "
+                            f"{type(algorithm).__name__}"
+                        )
+                    yield (k, j, start) if everywhere else (k, start), said
+
     padded = parallel.padded(learners)
     inputs = (jax.ShapeDtypeStruct((padded, TARGET_ROWS, d), np.float32) for d in spec_of(replay))
     shape = (learners,) * (2 if everywhere else 1) + (int(replay.size.max()),)
-    files = jax.tree.map(
-        lambda x: ScratchArray(directory, (*shape, *x.shape[2:]), x.dtype),
-        jax.eval_shape(program, states, keys, *inputs, jax.ShapeDtypeStruct((padded,), np.uint32)),
-    )
-    # What the learners are asked about at once: each about its own log, or all about one log after the other.
-    for j, logs in enumerate([[log] * learners for log in replay.logs] if everywhere else [replay.logs]):
-        others = (j - np.arange(learners)) % learners if everywhere else np.zeros(learners, int)
-        for chunk in range(-(-max(log.size for log in logs) // TARGET_ROWS)):
-            found, start = of_chunk(logs, chunk, others), chunk * TARGET_ROWS
-            for k, log in enumerate(logs):
-                where = (k, j, start) if everywhere else (k, start)
-                for file, x in zip(jax.tree.leaves(files), jax.tree.leaves(found), strict=True):
-                    file.write(where, x[k, : max(0, log.size - start)])
-    return jax.tree.map(ScratchArray.read, files)
+    rows_of = jax.eval_shape(program, states, keys, *inputs, jax.ShapeDtypeStruct((padded,), np.uint32))
+    with ExitStack() as opened:
+        files = jax.tree.map(
+            lambda x: opened.enter_context(ScratchArray(directory, (*shape, *x.shape[2:]), x.dtype)), rows_of
+        )
+        for where, said in asked():
+            for file, x in zip(jax.tree.leaves(files), jax.tree.leaves(said), strict=True):
+                file.write(where, x)
+        return jax.tree.map(ScratchArray.read, files)
 
 
 def train_statistics(replay: Replay, targets: Targets) -> Statistics:

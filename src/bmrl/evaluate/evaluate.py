@@ -23,6 +23,7 @@ from bmrl.networks.set_encoder import Evidence
 from bmrl.runs.storage import MANIFEST
 
 LOGGED = 64  # transitions of a log that are a context
+TRACE = 1e-6  # of an oracle's posterior: enough to put the train MDPs without weight in an order, too little to mix in
 TEST_SEED = 1_000_003  # test episodes start elsewhere than those of collection, which are seeded with the run's seed
 
 
@@ -82,11 +83,14 @@ def oracle_agent(
 ) -> StudentAgent:
     """The student told its MDP: the posterior is on the train MDPs around it (see `mixture`).
 
+    Where that is one alone, as beyond the train MDPs, the next to propose is the one nearest to the MDP.
+
     Raises BmrlError for an f without a posterior.
     """
     if student.encoder.embeddings is None:
         raise BmrlError("an oracle's identity lies between f's embeddings: distil a student with pooling='posterior'")
-    told = student.encoder.told(jnp.asarray(mixture(family, mdps, train), jnp.float32))
+    posterior = mixture(family, mdps, train) + TRACE * np.exp(-_distances(mdps, train, family))
+    told = student.encoder.told(jnp.asarray(posterior, jnp.float32))
     return StudentAgent(student, config, prior=told, blank=True)
 
 
@@ -114,8 +118,12 @@ def mixture(family: Family, mdps: Sequence[Parameters], train: Sequence[Paramete
 
 def nearest(mdps: Sequence[Parameters], train: Sequence[Parameters], family: Family) -> np.ndarray:
     """For each MDP the index of the nearest train MDP: the sum over parameters of distances in their bounds."""
-    distances = np.abs(family.coordinates(mdps)[:, None] - family.coordinates(train)[None]).sum(-1)
-    return distances.argmin(1)
+    return _distances(mdps, train, family).argmin(1)
+
+
+def _distances(mdps: Sequence[Parameters], train: Sequence[Parameters], family: Family) -> np.ndarray:
+    """Between MDPs and train MDPs, [n, K], as `nearest` measures them."""
+    return np.abs(family.coordinates(mdps)[:, None] - family.coordinates(train)[None]).sum(-1)
 
 
 def evaluate(family: Family, mdps: Sequence[Parameters], agent: Agent, episodes: int, seed: int) -> Episodes:

@@ -129,7 +129,7 @@ def plot_lines(
 ) -> None:
     """A panel a "panel", a colour a "line": a thin line a seed over "x", thick their interquartile mean.
 
-    Points whose "x" is None are drawn as a horizontal line, dashed.
+    Where a line has a single "x", that is a diamond. Points whose "x" is None are drawn as a horizontal line, dashed.
 
     Args:
         points: with "panel", "line", "x", "seed" and "value".
@@ -151,7 +151,7 @@ def plot_lines(
                 axes.plot(*zip(*own, strict=True), color=colour, linewidth=0.7, alpha=0.6, marker=".") if own else None
             xs = sorted({point["x"] for point in here if point["x"] is not None})
             middles = [float(iqm([point["value"] for point in here if point["x"] == x])) for x in xs]
-            axes.plot(xs, middles, color=colour, linewidth=2.2)
+            axes.plot(xs, middles, color=colour, linewidth=2.2, marker="D" if len(xs) == 1 else "")
             if flat := [point["value"] for point in here if point["x"] is None]:
                 axes.axhline(float(iqm(flat)), color=colour, linewidth=1.5, linestyle=(0, (5, 3)))
         axes.set(xlabel=xlabel, title=name)
