@@ -148,10 +148,10 @@ def teacher_targets(
     padded = parallel.padded(learners)
     inputs = (jax.ShapeDtypeStruct((padded, TARGET_ROWS, d), np.float32) for d in spec_of(replay))
     shape = (learners,) * (2 if everywhere else 1) + (int(replay.size.max()),)
-    rows_of = jax.eval_shape(program, states, keys, *inputs, jax.ShapeDtypeStruct((padded,), np.uint32))
+    chunk_shapes = jax.eval_shape(program, states, keys, *inputs, jax.ShapeDtypeStruct((padded,), np.uint32))
     with ExitStack() as opened:
         files = jax.tree.map(
-            lambda x: opened.enter_context(ScratchArray(directory, (*shape, *x.shape[2:]), x.dtype)), rows_of
+            lambda x: opened.enter_context(ScratchArray(directory, (*shape, *x.shape[2:]), x.dtype)), chunk_shapes
         )
         for where, said in asked():
             for file, x in zip(jax.tree.leaves(files), jax.tree.leaves(said), strict=True):
