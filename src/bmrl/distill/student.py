@@ -99,20 +99,21 @@ class Student(eqx.Module):
         self.mean_action = config.mean_action
 
     @property
+    def spec(self) -> Spec:
+        """The sizes of what it sees and does."""
+        observation_dim = len(self.statistics.observations.mean)
+        return Spec(observation_dim, self.value.network.weights[0].shape[0] - observation_dim)
+
+    @property
     def latent_dim(self) -> int:
         """d_z of G_S, which must be there."""
         assert self.candidate is not None
-        return self.candidate.network.weights[0].shape[0] - len(self.statistics.observations.mean)
-
-    @property
-    def spec(self) -> Spec:
-        """The sizes of what it sees and does."""
-        return Spec(len(self.statistics.observations.mean), self.action_dim)
+        return self.candidate.network.weights[0].shape[0] - self.spec.observation_dim
 
     @property
     def action_dim(self) -> int:
         """d_a."""
-        return self.value.network.weights[0].shape[0] - self.statistics.observations.mean.shape[0]
+        return self.spec.action_dim
 
     def _join(self, observations: Array, second: Array) -> Array:
         return jnp.concatenate([self.statistics.observations(observations), second], axis=-1)

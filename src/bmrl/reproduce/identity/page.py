@@ -114,8 +114,8 @@ def _decode(rows: Sequence[Row], out: Path) -> list[str]:
         table(["student", "decoder", "MDPs", *map(str, steps)], lines),
         "",
         "Does the identity follow the reward? Contexts of ten transitions (`paper` was trained with one) of one train "
-        "MDP, paid as another pays: the "
-        "share whose identity is nearest to the one that pays, and the share for which the first action is.",
+        "MDP, paid as another pays: the share whose identity is nearest to the one that pays, and the share for which "
+        "the first action is.",
         "",
         "![Share of relabelled contexts with the right identity](relabelling.png)",
         "",
